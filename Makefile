@@ -8,7 +8,6 @@ SHELL := /bin/sh
 .PHONY: help install demo test test-all lint format clean
 
 BIN := .venv/bin
-PACKAGES := protocol lambda_client gateway local_lambda
 PORT ?= 8080
 export PYTHON
 
@@ -33,6 +32,7 @@ lint: install  ## ruff and mypy --strict
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/mypy --python-version 3.10 protocol lambda_client
 
 format: install  ## rewrite the code as `make lint` wants it
 	@$(BIN)/ruff check --fix .
