@@ -1,0 +1,38 @@
+"""The first lines that run in an environment's process; then AWS's runtime client, as `python -m awslambdaric` starts it.
+
+A script, run by the function's own interpreter: it must import nothing but the standard library, and little of that.
+"""
+
+import os
+import runpy
+import sys
+
+PR_SET_PDEATHSIG = 1
+SIGKILL = 9
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent dies, whatever the parent dies of (prctl(2))."""
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, SIGKILL)
+    if os.getppid() != parent:  # it died before the call, which then says nothing
+        os._exit(1)
+
+
+def main() -> None:
+    """Arguments: the parent's process id, the control group's folder or "", the task root, the handler."""
+    parent, group, root, handler = sys.argv[1:5]
+    die_with(int(parent))
+    if group:  # before any socket exists: a socket belongs to the group in which it was made
+        with open(os.path.join(group, "cgroup.procs"), "w") as procs:
+            procs.write("0")
+    sys.path[0] = root
+    sys.argv[1:] = [handler]
+    runpy.run_module("awslambdaric", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

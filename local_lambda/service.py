@@ -1,0 +1,153 @@
+"""The fleet of one function: which environment serves a request, how many there may be, when they go.
+
+It knows environments and the Function URL; how a process is started or frozen is the environment's affair.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+
+from local_lambda.control_group import ControlGroups
+from local_lambda.environment import Environment
+from local_lambda.function_url import FunctionUrl, TooManyRequests
+from local_lambda.runtime_api import Answer, FunctionError, Invocation
+from local_lambda.settings import EnvironmentState, FunctionSettings, InitError, LogLine
+from local_lambda.variables import region
+
+ACCOUNT = "123456789012"
+"""The account in the function's ARN: the one of AWS's documentation."""
+
+
+class LocalLambda:
+    """One function behind one Function URL. Begins with `start`, ends with `stop`."""
+
+    def __init__(self, settings: FunctionSettings, *, log: Callable[[LogLine], None]) -> None:
+        self._settings = settings
+        self._log = log
+        self._groups: ControlGroups | None = None
+        self._front = FunctionUrl(self._submit)
+        self._fleet: set[Environment] = set()
+        self._idle: list[Environment] = []  # the last one used is the first one to be used again
+        self._serving: dict[Environment, asyncio.Task[None]] = {}
+        self._reapers: dict[Environment, asyncio.TimerHandle] = {}
+        self._reaping: set[asyncio.Task[None]] = set()
+
+    async def start(self, host: str, port: int) -> str:
+        """Listen, and return the Function URL; port 0 takes a free one. Raises OSError where the port is taken."""
+        url = await self._front.open(host, port)
+        self._groups = _open_groups(self._settings, self._log)
+        return url
+
+    async def reload(self, settings: FunctionSettings | None = None, *, grace: float = 2.0) -> None:
+        """New environments for all requests from now on. Those at work get `grace` seconds to finish, then they are ended."""
+        self._settings = settings or self._settings
+        await self._retire(grace)
+
+    async def stop(self, *, grace: float = 2.0) -> None:
+        """Take no more requests, give those at work `grace` seconds, and leave no process behind."""
+        await self._front.close_listener()
+        await self._retire(grace)
+        await asyncio.gather(*self._reaping)
+        await self._front.close()
+        if self._groups is not None:
+            self._groups.close()
+            self._groups = None
+
+    @property
+    def environments(self) -> tuple[EnvironmentState, ...]:
+        """Those that new requests may get, at this moment."""
+        return tuple(environment.snapshot for environment in self._fleet)
+
+    def _submit(self, request_id: str, trace_id: str, event: bytes) -> asyncio.Future[Answer]:
+        """Find an environment for an event. Raises TooManyRequests. The invocation goes on if nobody awaits its answer."""
+        settings = self._settings
+        if self._idle:
+            environment = self._idle.pop()
+            self._reapers.pop(environment).cancel()
+        elif len(self._fleet) < settings.environments:
+            environment = Environment(settings, self._groups, self._log)
+            self._fleet.add(environment)
+            environment.ended.add_done_callback(lambda _: self._forget(environment))
+        else:
+            raise TooManyRequests
+        arn = f"arn:aws:lambda:{region()}:{ACCOUNT}:function:{settings.name}"
+        invocation = Invocation(request_id, event, 0.0, arn, trace_id)
+        task = asyncio.create_task(self._serve(environment, invocation))
+        self._serving[environment] = task
+        return invocation.answer
+
+    async def _serve(self, environment: Environment, invocation: Invocation) -> None:
+        try:
+            if environment.state == "starting":
+                error = await environment.start()
+                if error is not None:
+                    invocation.settle(FunctionError(error.type, error.message))
+                    return
+            await environment.serve(invocation)
+        finally:
+            invocation.settle(FunctionError("Sandbox.Failure", "the environment could not be started"))
+            del self._serving[environment]
+            if environment.state == "idle" and environment in self._fleet:
+                self._rest(environment)
+
+    def _rest(self, environment: Environment) -> None:
+        self._idle.append(environment)
+        loop = asyncio.get_running_loop()
+        self._reapers[environment] = loop.call_later(self._settings.idle_timeout, self._reap, environment)
+
+    def _reap(self, environment: Environment) -> None:
+        self._forget(environment)
+        task = asyncio.create_task(environment.stop())
+        self._reaping.add(task)
+        task.add_done_callback(self._reaping.discard)
+
+    def _forget(self, environment: Environment) -> None:
+        self._fleet.discard(environment)
+        if environment in self._reapers:
+            self._reapers.pop(environment).cancel()
+        with contextlib.suppress(ValueError):
+            self._idle.remove(environment)
+
+    async def _retire(self, grace: float) -> None:
+        old = list(self._fleet)
+        for environment in old:
+            self._forget(environment)
+        await asyncio.gather(*(self._end(environment, grace) for environment in old))
+
+    async def _end(self, environment: Environment, grace: float) -> None:
+        task = self._serving.get(environment)
+        if task is not None:
+            await asyncio.wait({task}, timeout=grace)
+        await environment.stop()
+
+
+async def check_init(settings: FunctionSettings) -> InitError | None:
+    """Start one environment, see whether the function can be initialised, and end it again."""
+    environment = Environment(settings, None, lambda line: None)
+    error = await environment.start()
+    if error is None:
+        await environment.stop()
+    return error
+
+
+async def serve(settings: FunctionSettings, host: str, port: int, *, log: Callable[[LogLine], None]) -> None:
+    """Run a function in the foreground until cancelled. Raises OSError where the port is taken."""
+    service = LocalLambda(settings, log=log)
+    url = await service.start(host, port)
+    try:
+        log(LogLine(time.time(), "", "platform", f"Function URL: {url}"))
+        await asyncio.Event().wait()
+    finally:
+        await service.stop()
+
+
+def _open_groups(settings: FunctionSettings, log: Callable[[LogLine], None]) -> ControlGroups | None:
+    if settings.freeze != "auto":
+        return None
+    try:
+        return ControlGroups.open()
+    except OSError as error:
+        text = f"Only the processes of idle environments are frozen, not their network: {error}"
+        log(LogLine(time.time(), "", "platform", text))
+        return None
