@@ -1,6 +1,6 @@
 """The name that users import, and the command that they type.
 
-Knows `lambda_client`'s public names and where the command lives, nothing else. The command itself needs the `gateway` extra;
+Knows `lambda_client`'s public names and where the command lives, nothing else. The command needs the `gateway` extra;
 a function's zip has only the base install, so this module must import without it.
 """
 

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from hypothesis import settings
 
-# A deadline per example measures the machine, not the code: other work shares it. pytest-timeout still bounds each test.
+# A deadline per example measures the machine, not the code. pytest-timeout still bounds each test.
 settings.register_profile("dialback", deadline=None, print_blob=True)
 settings.load_profile("dialback")
