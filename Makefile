@@ -25,7 +25,7 @@ test: install  ## the tests to run on every edit
 
 test-all: install  ## every test: also the slow ones, fuzzing, containers, the other Pythons
 	@$(BIN)/python -m pytest -m ""
-	@scripts/check-pythons
+	@scripts/check-pythons --all
 	@scripts/check-compose
 
 lint: install  ## ruff and mypy --strict
