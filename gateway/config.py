@@ -1,0 +1,193 @@
+"""What the gateway was told: immutable, complete and checked when it is built.
+
+`sources` reads it; the keys themselves, with units and limits, are in `keys`. It knows no flag, no variable and
+no file but the TLS pair's, and opens no socket.
+"""
+
+from __future__ import annotations
+
+import ssl
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gateway import keys
+from gateway.keys import Address, Secret
+from gateway.routes import Route, RouteFault, Routes
+
+ONLY_FUNCTION = "function"
+"""The name of a function that was configured without one, by `function_url`."""
+ADD_INDENT = "    "
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigProblem:
+    """One thing that is wrong."""
+
+    key: str
+    """Its name in the file, dotted; a second problem about the same key is not reported."""
+    text: str
+    add: str = ""
+    """What to type or write, exactly."""
+
+    @classmethod
+    def missing(cls, key: keys.Key[object], text: str) -> ConfigProblem:
+        """One that a value for `key` solves."""
+        return cls(key.name, text, f"add: {key.flag} {key.example}")
+
+    def __str__(self) -> str:
+        return f"{self.text}\n{textwrap.indent(self.add, ADD_INDENT)}" if self.add else self.text
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; `problems` has all that is wrong with it."""
+
+    def __init__(self, problems: list[ConfigProblem]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True)
+class TlsConfig:
+    """The certificate of the client listener."""
+
+    cert: Path
+    key: Path
+
+    def context(self) -> ssl.SSLContext:
+        """For a server; raises OSError (ssl.SSLError is one) where the pair cannot be used."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(self.cert, self.key)
+        return context
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionConfig:
+    """Links; times in seconds."""
+
+    grace: float = keys.SESSION_GRACE.default
+    ping_interval: float = keys.SESSION_PING.default
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BodyConfig:
+    """Bodies; sizes in bytes."""
+
+    window: int = keys.BODY_WINDOW.default
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogConfig:
+    """Log lines."""
+
+    format: str = keys.LOG_FORMAT.default
+    level: str = keys.LOG_LEVEL.default
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsConfig:
+    """How much of a function there may be at once."""
+
+    max_invocations: int = keys.MAX_INVOCATIONS.default
+    max_queue: int = keys.MAX_QUEUE.default
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeoutsConfig:
+    """Seconds."""
+
+    dial_back: float = keys.DIAL_BACK.default
+    queue_wait: float = keys.QUEUE_WAIT.default
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionConfig:
+    """One function, as the gateway calls it."""
+
+    name: str
+    url: str
+    secret: Secret
+    linger: float = keys.LINGER.default
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
+    timeouts: TimeoutsConfig = field(default_factory=TimeoutsConfig)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Everything; fields are named as in the file, and docs/configuration.md says what each one does.
+
+    Raises `ConfigError` when built with parts that do not fit together.
+    """
+
+    functions: Mapping[str, FunctionConfig]
+    routes: tuple[Route, ...] = ()
+    """Empty: every path of the only function."""
+    listen: Address = keys.LISTEN.default
+    admin: Address | None = keys.ADMIN.default
+    dial_address: str | None = None
+    """None: `dial_address_at` says it."""
+    tls: TlsConfig | None = None
+    session: SessionConfig = field(default_factory=SessionConfig)
+    body: BodyConfig = field(default_factory=BodyConfig)
+    stop_grace: float = keys.STOP_GRACE.default
+    log: LogConfig = field(default_factory=LogConfig)
+
+    def __post_init__(self) -> None:
+        if not self.routes and len(self.functions) == 1:
+            object.__setattr__(self, "routes", (Route(next(iter(self.functions))),))
+        problems = [*self._address_problems(), *self._route_problems(), *self._tls_problems()]
+        if problems:
+            raise ConfigError(problems)
+
+    def dial_address_at(self, port: int) -> str:
+        """What invitations say, once `listen` is bound to `port`: a ws:// or wss:// URL without a path."""
+        if self.dial_address is not None:
+            return self.dial_address
+        return f"{'wss' if self.tls else 'ws'}://{Address(self.listen.host, port)}"
+
+    def route_table(self) -> Routes:
+        """The routes, ready to be asked."""
+        return Routes(self.routes)
+
+    def _address_problems(self) -> list[ConfigProblem]:
+        problems = []
+        if not self.functions:
+            text = "no function is configured: the gateway has nowhere to send requests"
+            problems.append(ConfigProblem.missing(keys.FUNCTION_URL, text))
+        if self.dial_address is None and not self.listen.is_loopback:
+            text = f"listen = {self.listen} is not loopback: how functions reach it cannot be known"
+            problems.append(ConfigProblem.missing(keys.DIAL_ADDRESS_KEY, text))
+        if self.admin is not None and self.admin == self.listen and self.admin.port:
+            text = f"admin and listen are both {self.listen}; health and metrics need an address of their own"
+            problems.append(ConfigProblem("admin", text))
+        return problems
+
+    def _route_problems(self) -> list[ConfigProblem]:
+        problems = []
+        for route in self.routes:
+            if route.function not in self.functions:
+                known = ", ".join(sorted(self.functions)) or "none"
+                text = (
+                    f"a route for {route.path or '/'} names the function {route.function!r}; the functions are: {known}"
+                )
+                problems.append(ConfigProblem(f"routes to {route.function}", text))
+        try:
+            self.route_table()
+        except RouteFault as fault:
+            problems.append(ConfigProblem("routes", str(fault)))
+        if unreached := sorted(set(self.functions) - {route.function for route in self.routes}):
+            add = "\n".join(f'[[routes]]\npath = "/{name}"\nfunction = "{name}"' for name in unreached)
+            text = f"no route leads to: {', '.join(unreached)}"
+            problems.append(ConfigProblem("routes", text, f"add:\n{add}"))
+        return problems
+
+    def _tls_problems(self) -> list[ConfigProblem]:
+        if self.tls is None:
+            return []
+        try:
+            self.tls.context()
+        except OSError as fault:
+            text = f"tls.cert = {self.tls.cert} and tls.key = {self.tls.key} cannot be used: {fault}"
+            return [ConfigProblem("tls.cert", text)]
+        return []
