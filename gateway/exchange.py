@@ -1,0 +1,325 @@
+"""One client request's life in the gateway: what happens to it, in the order that the machine's table allows.
+
+Nothing here awaits, reads a socket, or knows HTTP/1.1 or frames. The two sides call it, and it calls them, synchronously:
+the client's (`ClientSide`) and the link's (`StreamSide`), so that a chunk goes through in the call that brought it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Final, cast
+
+from gateway.errors import Problem
+from gateway.machine import MACHINE, STATES, TABLE, TERMINAL
+from gateway.response_head import ONLY_IN_FINAL_HEADS, ResponseRefused, clean_fields, judge_response
+from gateway.sides import ClientSide, RequestHead, StreamSide
+from protocol.frames import Code, Headers
+
+__all__ = ["MACHINE", "STATES", "TABLE", "TERMINAL", "ClientSide", "Exchange", "RequestHead", "StreamSide"]
+
+#: Why a function ended a stream, as the client hears of it before the response head (docs/protocol.md, codes).
+PROBLEM_OF_CODE: Final[dict[Code, str]] = {
+    Code.REFUSED: "overloaded",
+    Code.TIMEOUT: "response-timeout",
+    Code.MISMATCH: "bad-response",
+    Code.SHUTDOWN: "function-lost",
+    Code.LOST: "function-lost",
+}
+
+
+class Exchange:
+    """Begins when a request's head was accepted; ends in a terminal state, told once to all who listen.
+
+    Whatever comes after the end is ignored, since the other side may not have heard of it yet. A call that the table does
+    not allow before the end is our own mistake and raises transitions.MachineError with nothing changed.
+    """
+
+    __slots__ = (
+        "id",
+        "head",
+        "client",
+        "function",
+        "state",
+        "stream",
+        "status",
+        "problem",
+        "reason",
+        "bytes_in",
+        "bytes_out",
+        "began",
+        "head_at",
+        "ended_at",
+        "_listeners",
+        "_unconsumed",
+        "_length",
+        "_has_continued",
+    )
+
+    def __init__(self, head: RequestHead, client: ClientSide, *, id: bytes | None = None, function: str = "") -> None:
+        self.id = id or os.urandom(16)
+        self.head = head
+        self.client = client
+        self.function = function
+        self.state = "accepted"
+        self.stream: StreamSide | None = None
+        self.status: int | None = None
+        """What the client was told: the function's or a problem's."""
+        self.problem: Problem | None = None
+        self.reason = ""
+        """Why it ended otherwise than `complete`, for the log."""
+        self.bytes_in = 0
+        """Request body, sent on to the function."""
+        self.bytes_out = 0
+        """Response body, written to the client."""
+        self.began = time.monotonic()
+        self.head_at: float | None = None
+        self.ended_at: float | None = None
+        self._listeners: list[Callable[[Exchange], None]] = []
+        self._unconsumed = 0
+        self._length: int | None = None
+        self._has_continued = False
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.id.hex()} {self.state}>"
+
+    @property
+    def is_ended(self) -> bool:
+        return self.state in TERMINAL
+
+    @property
+    def has_response_begun(self) -> bool:
+        """The client has been sent a final head."""
+        return self.status is not None
+
+    def on_end(self, listener: Callable[[Exchange], None]) -> None:
+        """Call `listener` once at the end, which must be yet to come."""
+        self._listeners.append(listener)
+
+    # from the pool
+
+    def queued(self) -> None:
+        """It waits in its function's queue."""
+        self._fire("queued")
+
+    def invoking(self) -> None:
+        """An invocation was started because of it."""
+        self._fire("invocation_started")
+
+    def stream_opened(self, stream: StreamSide) -> None:
+        """It has a stream, whose REQUEST says `end` unless `head.has_body`."""
+        if self.is_ended:
+            stream.cancel(Code.CANCELLED)
+            return
+        self._fire("stream_opened")
+        self.stream = stream
+        if not self.head.has_body:
+            self._fire("request_ended")
+
+    # from the link
+
+    def credit(self) -> None:
+        """The function granted request credit for the first time: it reads."""
+        if self.head.expects_continue and not self._has_continued and self.state == "opened":
+            self._has_continued = True
+            self.client.continue_()
+
+    def writable(self) -> None:
+        """The stream takes request data again."""
+        if not self.is_ended:
+            self.client.upload_writable()
+
+    def stopped(self, code: int) -> None:
+        """The function wants no more of the request, which may go on arriving."""
+        if self.state in ("opened", "duplex", "uploading"):
+            self._end_upload()
+
+    def informational(self, status: int, headers: Headers) -> None:
+        """An interim response such as 103; those that are not a function's to send are dropped."""
+        if self.state in ("opened", "request_sent") and 102 <= status <= 199:
+            try:
+                self.client.informational(status, clean_fields(headers, ONLY_IN_FINAL_HEADS))
+            except ResponseRefused as refused:
+                self._fail(Problem("bad-response", str(refused)), Code.MISMATCH)
+
+    def response(self, status: int, headers: Headers, end: bool = False) -> None:
+        """The response's head; `end`: no body follows."""
+        if self.is_ended:
+            return
+        try:
+            head = judge_response(self.head.method, status, headers, end)
+        except ResponseRefused as refused:
+            self._fail(Problem("bad-response", str(refused)), Code.MISMATCH)
+            return
+        self._fire("response_began")
+        self.status = status
+        self.head_at = time.monotonic()
+        self._length = head.length
+        if head.is_bodiless and not end:
+            self._stream.stop(Code.NO_ERROR)
+            end = True
+        self.client.head(head, end)
+        if end:
+            self._response_ended()
+
+    def data(self, payload: bytes | bytearray | memoryview, end: bool = False) -> None:
+        """A piece of the response's body, used up when this returns."""
+        if self.state not in ("duplex", "downloading"):
+            return
+        size = len(payload)
+        total = self.bytes_out + size
+        if self._length is not None and (total > self._length or (end and total < self._length)):
+            self._fail_length(total)
+            return
+        self.bytes_out = total
+        self.client.data(payload, end)
+        if end:
+            self._response_ended()
+        elif self.client.is_paused:
+            self._unconsumed += size
+        else:
+            self._stream.consumed(size)
+
+    def trailers(self, headers: Headers) -> None:
+        """The response's end, with fields."""
+        if self.state not in ("duplex", "downloading"):
+            return
+        if self._length is not None and self.bytes_out != self._length:
+            self._fail_length(self.bytes_out)
+            return
+        try:
+            fields = clean_fields(headers, ONLY_IN_FINAL_HEADS)
+        except ResponseRefused as refused:
+            self._fail(Problem("bad-response", str(refused)), Code.MISMATCH)
+            return
+        self.client.end(fields)
+        self._response_ended()
+
+    def reset(self, code: int, reason: str = "") -> None:
+        """The function ended its direction with an error."""
+        if self.is_ended or self.state == "uploading":
+            return
+        if code == Code.REFUSED and self._can_return():
+            self._return()
+            return
+        name = PROBLEM_OF_CODE.get(cast(Code, code), "function-error")
+        self._fail(Problem(name), Code.CANCELLED, reason)
+
+    def lost(self, reason: str = "") -> None:
+        """The link's session is over, and the stream with it."""
+        if self.state == "uploading":  # the client has its whole response already
+            self._end_upload()
+        elif not self.is_ended:
+            self._fail(Problem("function-lost"), Code.LOST, reason)
+
+    # from the client's side
+
+    def request_data(self, data: bytes, end: bool = False) -> None:
+        """Request body, in order; `end`: nothing follows."""
+        if self.state not in ("opened", "duplex", "uploading"):
+            return
+        self.bytes_in += len(data)
+        self._stream.send(data, end)
+        if end:
+            self._fire("request_ended")
+            self._end_if_terminal()
+
+    def client_paused(self) -> None:
+        """The client reads too slowly; credit waits (`ClientSide.is_paused` says the same)."""
+
+    def client_resumed(self) -> None:
+        """What the client was behind with has left for it."""
+        if self._unconsumed and not self.is_ended:
+            size, self._unconsumed = self._unconsumed, 0
+            if self.state != "uploading":
+                self._stream.consumed(size)
+
+    def client_gone(self, reason: str = "client left") -> None:
+        """Nobody will read the response."""
+        if self.is_ended:
+            return
+        self._fire("client_left")
+        self.reason = reason
+        self._cancel_stream(Code.CANCELLED)
+        self.client.abort()
+        self._end()
+
+    def timed_out(self, name: str) -> None:
+        """One of our deadlines has passed; `name` is its error in the table."""
+        if self.is_ended or self.state == "uploading":
+            return
+        had_begun = self.has_response_begun
+        self._fire("timed_out")
+        self._answer(Problem(name), had_begun, Code.TIMEOUT, name)
+
+    def refused(self, problem: Problem) -> None:
+        """We answer it ourselves, before any response began; the problem's kind says in which state it ends."""
+        if self.is_ended:
+            return
+        self._fire("function_failed" if problem.kind.ends == "failed" else problem.kind.ends)
+        self._answer(problem, False, Code.CANCELLED, "")
+
+    # inside
+
+    @property
+    def _stream(self) -> StreamSide:
+        assert self.stream is not None, "the table lets nothing flow before stream_opened"
+        return self.stream
+
+    def _fire(self, trigger: str) -> None:
+        MACHINE.events[trigger].trigger(self)
+
+    def _response_ended(self) -> None:
+        self._fire("response_ended")
+        self._end_if_terminal()
+
+    def _end_upload(self) -> None:
+        self._fire("request_ended")
+        self._stream.reset(Code.NO_ERROR)
+        self.client.upload_stopped()
+        self._end_if_terminal()
+
+    def _fail_length(self, total: int) -> None:
+        self._fail(Problem("bad-response"), Code.MISMATCH, f"body of {total} bytes, content-length {self._length}")
+
+    def _fail(self, problem: Problem, code: Code, reason: str = "") -> None:
+        had_begun = self.has_response_begun
+        self._fire("function_failed")
+        self._answer(problem, had_begun, code, reason)
+
+    def _answer(self, problem: Problem, had_begun: bool, code: Code, reason: str) -> None:
+        self.problem = problem
+        self.reason = reason or problem.detail or problem.name
+        self._cancel_stream(code)
+        if had_begun:
+            self.client.abort()
+        else:
+            self.status = problem.status
+            self.client.problem(problem)
+        self._end()
+
+    def _can_return(self) -> bool:
+        # A body that has begun to leave is not kept, so it cannot be sent a second time.
+        return not self.bytes_in and self.state == ("opened" if self.head.has_body else "request_sent")
+
+    def _return(self) -> None:
+        self._fire("stream_returned")
+        self._cancel_stream(Code.CANCELLED)
+        self.stream = None
+        self.client.returned()
+
+    def _cancel_stream(self, code: Code) -> None:
+        if self.stream is not None:
+            self.stream.cancel(code)
+
+    def _end_if_terminal(self) -> None:
+        if self.is_ended:
+            self._end()
+
+    def _end(self) -> None:
+        self.ended_at = time.monotonic()
+        listeners, self._listeners = self._listeners, []
+        for listener in listeners:
+            listener(self)
+        self.client.ended()

@@ -1,0 +1,42 @@
+"""Every limit that a client of the gateway can meet, in one place. Sizes in bytes, times in seconds.
+
+Knows nothing of who keeps them. The defaults are promises: tests stand at each limit and one past it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpLimits:
+    """What the HTTP side takes and how long it waits; made once, at start."""
+
+    request_line: int = 16 << 10
+    """Method, target, version and the two spaces between them; beyond it 414."""
+    header_field: int = 16 << 10
+    """Name and value of one field; beyond it 431."""
+    header_count: int = 256
+    """Fields of one request; beyond it 431."""
+    head: int = 60 << 10
+    """Request line and all fields with their line ends; beyond it 431. (A frame's head: 64 KiB.)"""
+    keep_alive: float = 75
+    """How long a connection may be idle, or take over one head; then it is closed. Balancers' usual is 60."""
+    read_buffer: int = 64 << 10
+    """Upload bytes that wait here before the client is held back (twice as many, and one read, at most)."""
+    write_buffer: int = 256 << 10
+    """Response bytes that may wait for a slow client in user space before the function is held back."""
+    kernel_unsent: int = 128 << 10
+    """Response bytes that the kernel may hold unsent for one client (TCP_NOTSENT_LOWAT, or else SO_SNDBUF)."""
+    response_wait: float = 900
+    """From the stream's opening to the response head; then 504. As long as the longest invocation."""
+    flush: float = 60
+    """How long a client may take for what the buffers hold once its response is complete; then it is cut off."""
+    drain_bytes: int = 1 << 20
+    """How much of an upload that nobody wants is read to keep the connection of use; then it is closed."""
+    drain: float = 2
+    """The same in time."""
+    linger: float = 2
+    """How long a connection that we close early is still read, lest its reset take the response from the client."""
+    attempts: int = 3
+    """How often a request is given to links, if each returns it unseen; then 503."""

@@ -1,0 +1,87 @@
+"""A function's response head, judged before it reaches a client.
+
+Knows HTTP's rules for heads; nothing of sockets or framing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+Pair = tuple[bytes, bytes]
+
+HOP_BY_HOP: Final = frozenset(
+    # RFC 9110, section 7.6.1, and the two Proxy fields of RFC 7235, which were meant for us, if for anyone
+    b"connection keep-alive proxy-connection te trailer transfer-encoding upgrade"
+    b" proxy-authenticate proxy-authorization".split()
+)
+#: Fields that have no place in trailers (RFC 9110, section 6.5.1) or in interim responses: framing, routing, caching.
+ONLY_IN_FINAL_HEADS: Final = HOP_BY_HOP | frozenset(
+    b"authorization cache-control content-encoding content-length content-range content-type host max-forwards"
+    b" set-cookie".split()
+)
+NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+FORBIDDEN_IN_VALUE: Final = re.compile(rb"[\r\n\0]")
+DIGITS: Final = re.compile(rb"[0-9]{1,18}")
+BODILESS_STATUSES: Final = frozenset((204, 304))
+
+
+class ResponseRefused(Exception):
+    """The function's response cannot be sent; the text says why and holds nothing of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseHead:
+    """A head that may be sent as it is; lives from the frame that brought it to the client's socket."""
+
+    status: int
+    """200–599."""
+    headers: list[Pair]
+    """Without hop-by-hop fields and without Content-Length."""
+    length: int | None
+    """Content-Length: bytes of body to come, or (HEAD, 304) that would have come; None: not said."""
+    is_bodiless: bool
+    """HEAD, 204 or 304: no body follows, whatever the head says (RFC 9112, section 6.3)."""
+
+
+def judge_response(method: bytes, status: int, headers: Iterable[Pair], end: bool) -> ResponseHead:
+    """Check and clean a head; `end`: no body follows.
+
+    Raises `ResponseRefused` for a status outside 200–599, an invalid field, or a Content-Length that cannot be true.
+    """
+    if not 200 <= status <= 599:
+        raise ResponseRefused(f"status {status} is not a final HTTP status")
+    kept, length = _without_length(clean_fields(headers, HOP_BY_HOP))
+    is_bodiless = method == b"HEAD" or status in BODILESS_STATUSES
+    if status == 204:
+        length = None  # RFC 9110, section 8.6: never with 204
+    if end and not is_bodiless and length:
+        raise ResponseRefused(f"content-length is {length}, but there is no body")
+    return ResponseHead(status, kept, length, is_bodiless)
+
+
+def clean_fields(headers: Iterable[Pair], dropped: frozenset[bytes]) -> list[Pair]:
+    """The fields without `dropped` and what Connection names; raises `ResponseRefused` for an invalid one."""
+    fields = [(name.lower(), value) for name, value in headers]
+    nominated: set[bytes] = set()
+    for name, value in fields:
+        if not NAME.fullmatch(name):
+            raise ResponseRefused("a header name is not a token")
+        if FORBIDDEN_IN_VALUE.search(value):
+            raise ResponseRefused(f"the value of {name.decode()} holds CR, LF or NUL")
+        if name == b"connection":
+            nominated.update(option.strip().lower() for option in value.split(b","))
+    # Framing is ours to decide: a peer cannot have it removed by naming it.
+    nominated.discard(b"content-length")
+    return [field for field in fields if field[0] not in dropped and field[0] not in nominated]
+
+
+def _without_length(fields: list[Pair]) -> tuple[list[Pair], int | None]:
+    lengths = {value.strip() for name, value in fields if name == b"content-length"}
+    if not lengths:
+        return fields, None
+    if len(lengths) > 1 or not DIGITS.fullmatch(text := lengths.pop()):
+        raise ResponseRefused("content-length is not one number")
+    return [field for field in fields if field[0] != b"content-length"], int(text)

@@ -1,0 +1,96 @@
+"""What an exchange carries and whom it talks to: the request's head, and the faces of the client's side and the link's.
+
+Only shapes, no behaviour. `ingress` implements `ClientSide`, the link's side `StreamSide`; neither knows the other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.errors import Problem
+from gateway.response_head import ResponseHead
+from protocol.frames import Code, Headers
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHead:
+    """A client's request without its body; immutable, made by `ingress`, carried to the function as it is."""
+
+    method: bytes
+    target: bytes
+    """Origin form (`*` for OPTIONS), byte for byte as it was sent."""
+    headers: Headers
+    """Names lower-cased, in their order; without hop-by-hop fields."""
+    scheme: str = "http"
+    client: tuple[str, int] = ("", 0)
+    version: str = "1.1"
+    has_body: bool = False
+    expects_continue: bool = False
+    """The client waits for 100 Continue: the request's credit starts at 0 (docs/protocol.md, streams)."""
+
+    @property
+    def path(self) -> bytes:
+        """The target without its query, which may hold secrets."""
+        return self.target.partition(b"?")[0]
+
+
+class ClientSide(Protocol):
+    """The exchange's hand towards the client; no method blocks, and none raises because the client has gone."""
+
+    @property
+    def is_paused(self) -> bool:
+        """The client reads too slowly: what was written is taken, but no more credit should be given."""
+
+    def informational(self, status: int, headers: Headers) -> None: ...
+    def continue_(self) -> None:
+        """100 Continue."""
+
+    def head(self, head: ResponseHead, end: bool) -> None: ...
+    def data(self, payload: bytes | bytearray | memoryview, end: bool) -> None:
+        """Written or copied before it returns."""
+
+    def end(self, trailers: Headers) -> None: ...
+    def problem(self, problem: Problem) -> None:
+        """A whole response, in place of the function's."""
+
+    def abort(self) -> None:
+        """Cut the connection, so that a response that began never looks whole."""
+
+    def upload_writable(self) -> None:
+        """The stream takes request data again."""
+
+    def upload_stopped(self) -> None:
+        """The function wants no more of the request; what still comes is nobody's."""
+
+    def returned(self) -> None:
+        """The exchange is `accepted` again and needs another stream."""
+
+    def ended(self) -> None:
+        """The last call: the exchange is in a terminal state."""
+
+
+class StreamSide(Protocol):
+    """The exchange's hand towards the function: one stream on a link. No method blocks or minds an ended stream."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def is_writable(self) -> bool:
+        """False: little more should be sent before `Exchange.writable`."""
+
+    def send(self, data: bytes, end: bool) -> None:
+        """Request body; kept by reference until it is sent."""
+
+    def send_trailers(self, headers: Headers) -> None: ...
+    def consumed(self, size: int) -> None:
+        """That many response bytes have gone on: grant credit."""
+
+    def cancel(self, code: Code) -> None:
+        """Both directions: RESET and STOP."""
+
+    def stop(self, code: Code) -> None:
+        """Ask the function to end its direction."""
+
+    def reset(self, code: Code) -> None:
+        """End ours, unfinished."""
