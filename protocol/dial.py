@@ -1,0 +1,134 @@
+"""The handshake of a dial: what the function's HTTP upgrade request says (docs/protocol.md §3.1)."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from protocol.errors import DialRefused
+from protocol.flow import INITIAL_WINDOW, MAX_WINDOW
+from protocol.frames import MAX_OFFSET
+from protocol.invitation import resume_proof
+from protocol.ledger import MAX_UNACKED_BYTES, MAX_UNACKED_FRAMES, MIN_UNACKED_BYTES, MIN_UNACKED_FRAMES
+
+VERSION: Final = "1"
+CONNECT_PATH: Final = "/_dialback/v1/connect"
+REASON_HEADER: Final = "Dialback-Reason"
+
+# WebSocket close codes (docs/protocol.md §3.5)
+CLOSE_NORMAL: Final = 1000
+CLOSE_GOING_AWAY: Final = 1001
+CLOSE_PROTOCOL_ERROR: Final = 1002
+CLOSE_UNSUPPORTED: Final = 1003
+CLOSE_TOO_BIG: Final = 1009
+CLOSE_SUPERSEDED: Final = 4001
+CLOSE_SESSION_OVER: Final = 4002
+
+_INVITATION: Final = "Dialback-Invitation "
+_RESUME: Final = "Dialback-Resume "
+_MAX_NUMBER: Final = 19  # digits
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one side states of itself: the first credit that it grants (bytes), and what it keeps unacknowledged (bytes of cost, frames)."""
+
+    credit: int = INITIAL_WINDOW
+    unacked: int = MAX_UNACKED_BYTES
+    frames: int = MAX_UNACKED_FRAMES
+
+    def is_valid(self) -> bool:
+        return (
+            0 < self.credit <= MAX_WINDOW
+            and MIN_UNACKED_BYTES <= self.unacked <= MAX_OFFSET
+            and MIN_UNACKED_FRAMES <= self.frames <= MAX_OFFSET
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """One dial of a session. Exactly one of `invitation` (the first) and `proof` (every other) is set."""
+
+    session: bytes
+    epoch: int
+    received: int
+    limits: Limits
+    invitation: str = ""
+    proof: bytes = b""
+    remaining: float = 0.0  # seconds of the lease, on a resume
+    features: tuple[str, ...] = field(default=())
+
+    def __repr__(self) -> str:  # an invitation and a proof are secrets
+        return f"Dial(session={self.session.hex()}, epoch={self.epoch}, received={self.received})"
+
+    def to_headers(self) -> list[tuple[str, str]]:
+        """The headers to add to the upgrade request."""
+        limits = self.limits
+        headers = [
+            ("Dialback-Version", VERSION),
+            ("Dialback-Session", self.session.hex()),
+            ("Dialback-Epoch", str(self.epoch)),
+            ("Dialback-Received", str(self.received)),
+            ("Dialback-Limits", f"credit={limits.credit}, unacked={limits.unacked}, frames={limits.frames}"),
+            ("Authorization", _INVITATION + self.invitation if self.invitation else _RESUME + self.proof.hex()),
+        ]
+        if self.proof:
+            headers.append(("Dialback-Remaining", str(int(self.remaining * 1000))))
+        if self.features:
+            headers.append(("Dialback-Features", ", ".join(self.features)))
+        return headers
+
+    @classmethod
+    def from_headers(cls, headers: Mapping[str, str]) -> Dial:
+        """Read a dial. `headers` is case-insensitive, or has lower-case names.
+
+        Raises `DialRefused`: `version`, or `proof` for everything that is missing or malformed.
+        """
+
+        def get(name: str) -> str:
+            return headers.get(name) or headers.get(name.lower()) or ""
+
+        if get("Dialback-Version").strip() != VERSION:
+            raise DialRefused("version")
+        try:
+            session = bytes.fromhex(get("Dialback-Session"))
+            epoch = _number(get("Dialback-Epoch"))
+            received = _number(get("Dialback-Received"))
+            remaining = _number(get("Dialback-Remaining") or "0") / 1000
+            stated = dict(_pair(item) for item in get("Dialback-Limits").split(","))
+            limits = Limits(stated["credit"], stated["unacked"], stated["frames"])
+            authorization = get("Authorization")
+            invitation = authorization.removeprefix(_INVITATION) if authorization.startswith(_INVITATION) else ""
+            proof = bytes.fromhex(authorization.removeprefix(_RESUME)) if authorization.startswith(_RESUME) else b""
+        except (ValueError, KeyError):
+            raise DialRefused("proof") from None
+        features = tuple(name.strip() for name in get("Dialback-Features").split(",") if name.strip())
+        if (
+            len(session) != 16
+            or epoch < 1
+            or not limits.is_valid()
+            or bool(invitation) == bool(proof)
+            or len(features) > 32
+        ):
+            raise DialRefused("proof")
+        return cls(session, epoch, received, limits, invitation, proof, remaining, features)
+
+    def is_proved_by(self, key: bytes) -> bool:
+        """Whether `proof` is that of the session whose key this is. Constant time."""
+        return hmac.compare_digest(self.proof, resume_proof(key, self.session, self.epoch, self.received))
+
+
+def _number(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > _MAX_NUMBER:
+        raise ValueError("not a number")
+    value = int(text)
+    if value > MAX_OFFSET:
+        raise ValueError("too large")
+    return value
+
+
+def _pair(item: str) -> tuple[str, int]:
+    name, _, value = item.strip().partition("=")
+    return name, _number(value)

@@ -1,0 +1,70 @@
+"""The lease of a link, as the function and as the gateway see it: two tables (docs/protocol.md §4.2)."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+from protocol.errors import DialbackError
+
+RECYCLE_TIMEOUT: Final = 0.2  # seconds without any frame after LEASE on a socket that an earlier lease used
+PARK_TIMEOUT: Final = 1.0  # seconds for PARKED, or for the REQUEST that voids the PARK
+ANSWER_SILENCE: Final = 1.0  # seconds of silence after which an invocation's answer ends its lease
+
+
+class LeaseState(Enum):
+    PARKED = "parked"
+    OFFERED = "offered"
+    LEASED = "leased"
+    PARKING = "parking"
+
+
+class LeaseInput(Enum):
+    OFFER = "offer"
+    GRANT = "LEASED"
+    REQUEST = "REQUEST"
+    PARK = "park"
+    PARKED = "PARKED"
+
+
+_S, _I = LeaseState, LeaseInput
+
+#: At the function.
+FUNCTION_LEASE: Final[dict[tuple[LeaseState, LeaseInput], LeaseState]] = {
+    (_S.PARKED, _I.OFFER): _S.OFFERED,
+    (_S.OFFERED, _I.OFFER): _S.OFFERED,
+    (_S.OFFERED, _I.GRANT): _S.LEASED,
+    (_S.OFFERED, _I.REQUEST): _S.OFFERED,
+    (_S.OFFERED, _I.PARKED): _S.PARKED,
+    (_S.LEASED, _I.OFFER): _S.OFFERED,
+    (_S.LEASED, _I.REQUEST): _S.LEASED,
+    (_S.LEASED, _I.PARK): _S.PARKING,
+    (_S.PARKING, _I.OFFER): _S.OFFERED,
+    (_S.PARKING, _I.REQUEST): _S.LEASED,
+    (_S.PARKING, _I.PARKED): _S.PARKED,
+}
+
+#: At the gateway, where a PARK is answered in the same step or ignored.
+GATEWAY_LEASE: Final[dict[tuple[LeaseState, LeaseInput], LeaseState]] = {
+    (_S.PARKED, _I.OFFER): _S.OFFERED,
+    (_S.OFFERED, _I.OFFER): _S.OFFERED,
+    (_S.OFFERED, _I.GRANT): _S.LEASED,
+    (_S.OFFERED, _I.REQUEST): _S.OFFERED,
+    (_S.OFFERED, _I.PARKED): _S.PARKED,
+    (_S.LEASED, _I.OFFER): _S.OFFERED,
+    (_S.LEASED, _I.REQUEST): _S.LEASED,
+    (_S.LEASED, _I.PARKED): _S.PARKED,
+}
+
+
+def step(
+    table: dict[tuple[LeaseState, LeaseInput], LeaseState],
+    state: LeaseState,
+    event: LeaseInput,
+    blame: type[DialbackError],
+) -> LeaseState:
+    """The next state. Raises `blame` for an illegal step; nothing has changed then."""
+    try:
+        return table[state, event]
+    except KeyError:
+        raise blame(f"{event.value} while {state.value}") from None

@@ -1,0 +1,139 @@
+"""Counting, keeping and replaying frames (docs/protocol.md §2). Knows frames only as bytes."""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import islice
+from typing import Final
+
+from protocol.errors import ProtocolError
+
+FRAME_COST: Final = 64  # bytes added to each frame's length: what keeping it costs beside its bytes
+MAX_UNACKED_BYTES: Final = 8 << 20
+MAX_UNACKED_FRAMES: Final = 8192
+MIN_UNACKED_BYTES: Final = 256 << 10  # two heads and a cut of data fit beside the control reserve
+MIN_UNACKED_FRAMES: Final = 64
+CONTROL_SHARE: Final = 8  # an eighth of both limits is left for control frames
+ACK_DELAY: Final = 0.05  # seconds that a received frame may stay unacknowledged while leased
+_ACK_SHARE: Final = 4  # acknowledged at a quarter of the sender's limits
+
+
+class SendLedger:
+    """The frames of one direction that the peer has not acknowledged. Begins and ends with the session."""
+
+    __slots__ = (
+        "_hold_bytes",
+        "_hold_frames",
+        "_kept",
+        "_max_bytes",
+        "_max_frames",
+        "_position",
+        "bytes",
+        "released",
+        "round_trip",
+    )
+
+    def __init__(self, max_bytes: int = MAX_UNACKED_BYTES, max_frames: int = MAX_UNACKED_FRAMES) -> None:
+        self._kept: deque[tuple[bytes, float]] = deque()  # (frame, when it was first sent)
+        self._max_bytes = max_bytes
+        self._max_frames = max_frames
+        self._hold_bytes = max_bytes - max_bytes // CONTROL_SHARE
+        self._hold_frames = max_frames - max_frames // CONTROL_SHARE
+        self._position = 0  # kept frames handed to the present socket
+        self.bytes = 0  # cost of the kept frames
+        self.released = 0  # frames acknowledged: the number of the oldest kept one
+        self.round_trip: float | None = (
+            None  # seconds, the least seen on this socket; an upper bound, as an acknowledgement may be delayed
+        )
+
+    @property
+    def sent(self) -> int:
+        """Frames numbered so far."""
+        return self.released + len(self._kept)
+
+    @property
+    def frames(self) -> int:
+        return len(self._kept)
+
+    def has_room(self, size: int) -> bool:
+        """Whether a frame of `size` bytes that may be held back may go now."""
+        return self.bytes + size + FRAME_COST <= self._hold_bytes and len(self._kept) < self._hold_frames
+
+    def keep(self, frame: bytes, now: float) -> None:
+        """Give the frame the next number, as it is handed to the socket. Raises `ProtocolError` when the peer acknowledges nothing."""
+        self.bytes += len(frame) + FRAME_COST
+        self._kept.append((frame, now))
+        self._position += 1
+        if self.bytes > self._max_bytes or len(self._kept) > self._max_frames:
+            raise ProtocolError("the peer does not acknowledge")
+
+    def release(self, received: int, now: float | None = None) -> None:
+        """The peer has received so many frames. With `now`, measure the round trip. Raises `ProtocolError` for an impossible count."""
+        if not self.released <= received <= self.sent:
+            raise ProtocolError(f"a count of {received}; between {self.released} and {self.sent} are possible")
+        newest = 0.0
+        for _ in range(received - self.released):
+            frame, newest = self._kept.popleft()
+            self.bytes -= len(frame) + FRAME_COST
+        if now is not None and received > self.released and (self.round_trip is None or now - newest < self.round_trip):
+            self.round_trip = now - newest
+        self._position = max(0, self._position - (received - self.released))
+        self.released = received
+
+    def rewind(self, received: int) -> None:
+        """A new socket, whose peer has received so many: everything after is to be replayed."""
+        self.release(received)
+        self._position = 0
+        self.round_trip = None
+
+    @property
+    def has_replay(self) -> bool:
+        return self._position < len(self._kept)
+
+    def replay(self, budget: int) -> list[bytes]:
+        """The next frames to replay, about `budget` bytes, at least one if there is one."""
+        frames: list[bytes] = []
+        for frame, _ in islice(self._kept, self._position, None):
+            if budget <= 0:
+                break
+            frames.append(frame)
+            budget -= len(frame)
+        self._position += len(frames)
+        return frames
+
+
+class ReceiveLedger:
+    """What was received in one direction, and when to say so. Begins and ends with the session."""
+
+    __slots__ = ("_bytes", "_frames", "_max_bytes", "_max_frames", "count", "due_at")
+
+    def __init__(self) -> None:
+        self.count = 0  # counted frames received into the session
+        self.due_at: float | None = None  # when the oldest unacknowledged frame must be acknowledged
+        self._bytes = 0
+        self._frames = 0
+        self._max_bytes = MAX_UNACKED_BYTES // _ACK_SHARE
+        self._max_frames = MAX_UNACKED_FRAMES // _ACK_SHARE
+
+    def expect(self, max_bytes: int, max_frames: int) -> None:
+        """What the peer said that it keeps at most."""
+        self._max_bytes = max_bytes // _ACK_SHARE
+        self._max_frames = max_frames // _ACK_SHARE
+
+    def receive(self, size: int, now: float) -> None:
+        self.count += 1
+        self._bytes += size + FRAME_COST
+        self._frames += 1
+        if self._bytes >= self._max_bytes or self._frames >= self._max_frames:
+            self.due_at = now
+        elif self.due_at is None:
+            self.due_at = now + ACK_DELAY
+
+    def is_due(self, now: float) -> bool:
+        return self.due_at is not None and self.due_at <= now
+
+    def state(self) -> int:
+        """The count, about to be told to the peer: nothing is due any more."""
+        self._bytes = self._frames = 0
+        self.due_at = None
+        return self.count
