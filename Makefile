@@ -26,7 +26,7 @@ test: install  ## the tests to run on every edit
 test-all: install  ## every test: also the slow ones, fuzzing, containers, the other Pythons
 	@$(BIN)/python -m pytest -m ""
 	@scripts/check-pythons --all
-	@scripts/check-compose
+	@$(BIN)/python scripts/check-compose
 
 lint: install  ## ruff and mypy --strict
 	@$(BIN)/ruff check .
