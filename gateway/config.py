@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from gateway import keys
 from gateway.keys import Address, Secret
@@ -146,6 +147,15 @@ class Config:
             return self.dial_address
         return f"{'wss' if self.tls else 'ws'}://{Address(self.listen.host, port)}"
 
+    def notes(self) -> list[str]:
+        """What is allowed and yet worth a look."""
+        notes = []
+        if self.dial_address and self.dial_address.startswith("ws://") and not _is_local(self.dial_address):
+            notes.append(
+                f"functions refuse {self.dial_address}, which is not encrypted, unless DIALBACK_ALLOW_INSECURE=1"
+            )
+        return notes
+
     def route_table(self) -> Routes:
         """The routes, ready to be asked."""
         return Routes(self.routes)
@@ -191,3 +201,7 @@ class Config:
             text = f"tls.cert = {self.tls.cert} and tls.key = {self.tls.key} cannot be used: {fault}"
             return [ConfigProblem("tls.cert", text)]
         return []
+
+
+def _is_local(url: str) -> bool:
+    return Address(urlsplit(url).hostname or "", 0).is_loopback

@@ -1,7 +1,7 @@
 """Every key of the configuration: its name, unit, limits, default and one sentence; and how a value is read from text.
 
-The flags of `dialback serve`, the variables, the TOML file, docs/configuration.md and `--help` come from these tables. It
-knows no source of values and no other key's value: what spans keys is in `config`.
+The flags of `dialback serve`, the variables, the TOML file, docs/configuration.md and `--help` come from these tables.
+It knows no source of values and no other key's value: what spans keys is in `config`.
 """
 
 from __future__ import annotations
@@ -210,6 +210,21 @@ class Key(Generic[T_co]):
     """As TOML, for the line that a problem proposes."""
 
     @property
+    def shown_default(self) -> str:
+        """What is taken where nothing is given."""
+        if self.default_text or self.default is None:
+            return self.default_text
+        return f"{self.default:g}" if isinstance(self.default, float) else str(self.default)
+
+    @property
+    def help_text(self) -> str:
+        """For `--help`: the sentence, then unit and default."""
+        facts = [
+            fact for fact in (self.kind.unit, f"default: {self.shown_default}" if self.shown_default else "") if fact
+        ]
+        return f"{self.text} [{'; '.join(facts)}]" if facts else self.text
+
+    @property
     def flag(self) -> str:
         """As typed: `session.grace` is `--session-grace`."""
         return "--" + self.name.replace(".", "-").replace("_", "-")
@@ -362,8 +377,8 @@ ROUTE_FUNCTION: Key[str | None] = Key(
 ROUTE_KEYS: tuple[Key[object], ...] = (ROUTE_HOST, ROUTE_PATH, ROUTE_FUNCTION)
 """Inside each `[[routes]]`."""
 
-SECRET_FLAGS: frozenset[str] = frozenset({SECRET_KEY.name})
-"""Keys without a flag: a command line is visible to every process of the machine."""
+KEYS_WITHOUT_FLAG: frozenset[str] = frozenset({SECRET_KEY.name})
+"""A command line is visible to every process of the machine."""
 FOREIGN_VARIABLES: frozenset[str] = frozenset(
     {"DIALBACK_CONFIG", "DIALBACK_GATEWAY", "DIALBACK_ONLY", "DIALBACK_ALLOW_INSECURE"}
 )

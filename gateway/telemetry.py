@@ -1,0 +1,147 @@
+"""Log lines: one place that decides how they look and where they go (stderr).
+
+Every line is an event: a constant text and named values; a line for people on a terminal, elsewhere a JSON object.
+It knows nothing of what is logged; a `Secret` prints itself as stars.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import TextIO
+
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
+
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+WHO_WIDTH = 8
+"""Columns for the name of who speaks: "gateway" and "a1b2c3d4" (an environment) line up."""
+RESET, DIM, RED, YELLOW, CYAN = "\x1b[0m", "\x1b[2m", "\x1b[31m", "\x1b[33m", "\x1b[36m"
+LEVEL_COLOURS = {"warning": YELLOW, "error": RED, "critical": RED}
+
+RATE_LIMIT_LINES = 5
+"""Lines of one event per period; past them only their number is told."""
+RATE_LIMIT_PERIOD = 10.0
+"""Seconds."""
+
+
+def configure(style: str, level: str, *, stream: TextIO | None = None) -> None:
+    """Send our events and `logging`'s, from `level` on, to `stream` (stderr), as "console" or "json" or "auto" says."""
+    out = stream or sys.stderr
+    is_terminal = out.isatty()
+    chosen = ("console" if is_terminal else "json") if style == "auto" else style
+    renderer: Processor = (
+        ConsoleLine(colour=is_terminal) if chosen == "console" else structlog.processors.JSONRenderer()
+    )
+    shared: list[Processor] = [structlog.processors.add_log_level, _add_time]
+    if chosen == "json":
+        shared += [structlog.processors.format_exc_info, _end_in_utc]
+    structlog.configure(
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        logger_factory=structlog.PrintLoggerFactory(out),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(out)
+    remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=[_name_library, *shared], processors=[remove, renderer])
+    )
+    logging.basicConfig(handlers=[handler], level=max(LEVELS[level], logging.WARNING), force=True)
+
+
+def logger(who: str) -> FilteringBoundLogger:
+    """A logger whose lines carry `who`; `configure` decides, before or later, what becomes of them."""
+    bound: FilteringBoundLogger = structlog.get_logger(who=who)
+    return bound
+
+
+def _add_time(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    event.setdefault("time", time.time())
+    return event
+
+
+def _end_in_utc(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    seconds = event["time"]
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    event["time"] = f"{stamp}.{int(seconds * 1000) % 1000:03d}Z"
+    return event
+
+
+def _name_library(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Lines of `logging` are said by the library that wrote them."""
+    event.setdefault("who", str(event["_record"].name).partition(".")[0])
+    return event
+
+
+class ConsoleLine:
+    """Renders an event as `12:00:01.234 gateway  text  name=value`, with a traceback below it."""
+
+    def __init__(self, *, colour: bool) -> None:
+        self._colour = colour
+
+    def __call__(self, _: WrappedLogger, __: str, event: EventDict) -> str:
+        seconds = event.pop("time")
+        level = event.pop("level", "info")
+        who = str(event.pop("who", ""))
+        text = str(event.pop("event", ""))
+        trace = _traceback_text(event.pop("exc_info", None))
+        clock = f"{time.strftime('%H:%M:%S', time.localtime(seconds))}.{int(seconds * 1000) % 1000:03d}"
+        details = "".join(f"  {name}={value}" for name, value in event.items())
+        colour = LEVEL_COLOURS.get(level, "")
+        label = f"{level}: " if colour else ""
+        line = (
+            f"{self._paint(DIM, clock)} {self._paint(CYAN, who.ljust(WHO_WIDTH))} "
+            f"{self._paint(colour, label + text)}{self._paint(DIM, details)}"
+        )
+        return f"{line}\n{trace}" if trace else line
+
+    def _paint(self, colour: str, text: str) -> str:
+        return f"{colour}{text}{RESET}" if self._colour and colour and text else text
+
+
+def _traceback_text(exc_info: object) -> str:
+    if exc_info is True:
+        return traceback.format_exc().rstrip()
+    if isinstance(exc_info, tuple):
+        exc_info = exc_info[1]
+    if isinstance(exc_info, BaseException):
+        return "".join(traceback.format_exception(exc_info)).rstrip()
+    return ""
+
+
+class RateLimited:
+    """A logger for what a client can cause as often as it likes. Lives as long as the part that logs through it.
+
+    Each event, told apart by its text, which must be a constant, gets `lines` lines per `period` seconds; the first line
+    of a later period says how many were suppressed.
+    """
+
+    def __init__(
+        self,
+        log: FilteringBoundLogger,
+        *,
+        lines: int = RATE_LIMIT_LINES,
+        period: float = RATE_LIMIT_PERIOD,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._log = log
+        self._lines = lines
+        self._period = period
+        self._clock = clock
+        self._events: dict[str, tuple[float, int]] = {}  # text -> (when its period began, how many since)
+
+    def warning(self, event: str, **details: object) -> None:
+        """Log at `warning`, or only count."""
+        now = self._clock()
+        began, count = self._events.get(event, (now, 0))
+        suppressed = 0
+        if now - began >= self._period:
+            suppressed = max(0, count - self._lines)
+            began, count = now, 0
+        self._events[event] = (began, count + 1)
+        if count < self._lines:
+            self._log.warning(event, **details, **({"suppressed": suppressed} if suppressed else {}))
