@@ -218,11 +218,8 @@ class Key(Generic[T_co]):
 
     @property
     def help_text(self) -> str:
-        """For `--help`: the sentence, then unit and default."""
-        facts = [
-            fact for fact in (self.kind.unit, f"default: {self.shown_default}" if self.shown_default else "") if fact
-        ]
-        return f"{self.text} [{'; '.join(facts)}]" if facts else self.text
+        """For `--help`, where the placeholder tells the unit: the sentence, then the default."""
+        return f"{self.text} [default: {self.shown_default}]" if self.shown_default else self.text
 
     @property
     def flag(self) -> str:

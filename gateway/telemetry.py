@@ -116,8 +116,8 @@ def _traceback_text(exc_info: object) -> str:
 class RateLimited:
     """A logger for what a client can cause as often as it likes. Lives as long as the part that logs through it.
 
-    Each event, told apart by its text, which must be a constant, gets `lines` lines per `period` seconds; the first line
-    of a later period says how many were suppressed.
+    Each event, told apart by its text, which must be a constant, gets `lines` lines per `period` seconds; the first
+    line of a later period says how many were suppressed.
     """
 
     def __init__(

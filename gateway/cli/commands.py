@@ -25,10 +25,9 @@ if TYPE_CHECKING:
 SECRET_BYTES = 32
 """Of chance, printed as 43 characters."""
 LIBRARIES = ("aiohttp", "structlog", "watchfiles")
+"""What servers load later. A missing one is found out here, where whoever starts the command can say what to install."""
 for _library in LIBRARIES:
-    if (
-        importlib.util.find_spec(_library) is None
-    ):  # found out here, where whoever starts the command can say what to install
+    if importlib.util.find_spec(_library) is None:
         raise ModuleNotFoundError(f"No module named {_library!r}", name=_library)
 
 
@@ -61,7 +60,9 @@ def dialback() -> None:
 
 
 def _port(default: int, text: str) -> click.Option:
-    return click.Option(["--port"], type=click.IntRange(0, 65535), default=default, show_default=True, help=text)
+    return click.Option(
+        ["--port"], metavar="PORT", type=click.IntRange(0, 65535), default=default, show_default=True, help=text
+    )
 
 
 LAMBDA_OPTIONS = (
@@ -74,6 +75,7 @@ LAMBDA_OPTIONS = (
     ),
     click.Option(
         ["--environments"],
+        metavar="N",
         type=click.IntRange(1, 1000),
         default=10,
         show_default=True,
@@ -81,6 +83,7 @@ LAMBDA_OPTIONS = (
     ),
     click.Option(
         ["--timeout"],
+        metavar="SECONDS",
         type=click.FloatRange(1, 900),
         default=900.0,
         show_default=True,
@@ -88,6 +91,7 @@ LAMBDA_OPTIONS = (
     ),
     click.Option(
         ["--memory"],
+        metavar="MIB",
         type=click.IntRange(128, 10240),
         default=1024,
         show_default=True,
@@ -96,7 +100,10 @@ LAMBDA_OPTIONS = (
 )
 
 
-@dialback.command(params=[_port(8080, "The port to serve on."), *LAMBDA_OPTIONS])
+@dialback.command(
+    short_help="Serve a function on this machine, and reload it on save.",
+    params=[_port(8080, "The port to serve on."), *LAMBDA_OPTIONS],
+)
 @click.argument("function", metavar="FILE.py:NAME")
 @click.option("--no-reload", is_flag=True, help="Do not watch the task root for changes.")
 @click.option("--admin", metavar="HOST:PORT", help="Also serve /healthz, /readyz and /metrics, there.")
@@ -115,7 +122,7 @@ def dev(
     return foreground.run(command.DevLoop(_target(function, root, must_stream=True), limits, options).run())
 
 
-@dialback.command()
+@dialback.command(short_help="Run the gateway in front of deployed functions.")
 @click.option(
     "--config", type=click.Path(path_type=Path), envvar="DIALBACK_CONFIG", help="A TOML file; flags win over it."
 )
@@ -127,11 +134,9 @@ def serve(config: Path | None, **given: str | None) -> int:
       export DIALBACK_SECRET="$(dialback secret)"      the function needs the same
       dialback serve --function-url https://... --listen 0.0.0.0:8080 --dial-address wss://gateway.example.com
 
-    Every flag but --config is also a key of the file and a variable: --session-grace is DIALBACK_SESSION_GRACE, and grace in
-    the file's table [session]. docs/configuration.md has all of them.
+    Every flag but --config is a variable and a key of the file too: --tls-cert is DIALBACK_TLS_CERT, and cert in
+    the file's table [tls]. docs/configuration.md has all of them.
     """
-    from gateway.cli import foreground
-    from gateway.cli import serve as command
     from gateway.config import ConfigError
     from gateway.sources import load
 
@@ -139,11 +144,18 @@ def serve(config: Path | None, **given: str | None) -> int:
     try:
         loaded = load(flags=flags, environ=os.environ, file=config)
     except ConfigError as error:
-        raise CommandFailed(_listed(error)) from None
+        raise CommandFailed(f"the configuration cannot be used:\n{error}") from None
+    from gateway.cli import foreground
+    from gateway.cli import serve as command
+
     return foreground.run(command.serve(loaded))
 
 
-@dialback.command("lambda", params=[_port(9000, "The port of the Function URL; 0: any free one."), *LAMBDA_OPTIONS])
+@dialback.command(
+    "lambda",
+    short_help="Run a local Lambda alone, behind a Function URL.",
+    params=[_port(9000, "The port of the Function URL; 0: any free one."), *LAMBDA_OPTIONS],
+)
 @click.argument("function", metavar="FILE.py:NAME")
 def lambda_(function: str, port: int, host: str, root: Path | None, **limits: float) -> int:
     """Run a local Lambda alone: a Function URL that gateways can invoke.
@@ -157,7 +169,7 @@ def lambda_(function: str, port: int, host: str, root: Path | None, **limits: fl
     return foreground.run(command.serve(_target(function, root, must_stream=False), limits, host, port))
 
 
-@dialback.command()
+@dialback.command(short_help="Say what is wrong in a configuration.")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--root", type=click.Path(path_type=Path), help="A task root, or the folder that goes into the function's zip."
@@ -175,14 +187,14 @@ def check(file: Path | None, root: Path | None) -> int:
     return EXIT_FAILED if problems else 0
 
 
-@dialback.command()
+@dialback.command(short_help="Print a new secret.")
 def secret() -> int:
     """Print a new secret for DIALBACK_SECRET, which the gateway and the function share."""
     click.echo(secrets.token_urlsafe(SECRET_BYTES))
     return 0
 
 
-@dialback.command()
+@dialback.command(short_help="Write a first handler.py.")
 @click.argument("file", default="handler.py", type=click.Path(path_type=Path))
 def init(file: Path) -> int:
     """Write a first handler to FILE (handler.py); never over a file that is there."""
@@ -248,10 +260,6 @@ def _check_root(root: Path) -> list[str]:
     if not found:
         click.echo(f"{root}: no file bears the name of one of Dialback's packages")
     return found
-
-
-def _listed(error: Exception) -> str:
-    return f"the configuration cannot be used:\n{error}"
 
 
 def main() -> int:

@@ -32,7 +32,7 @@ def advice(file: Path, root: Path) -> str:
     what = file.parent if file.name == "__init__.py" else file
     name = what.stem
     return (
-        f"{what.relative_to(root)} has the name of one of Dialback's packages, and `import {name}` finds only one of the two. "
+        f"{what.relative_to(root)} has the name of a package of Dialback's: `import {name}` finds only one of the two. "
         f"Rename yours, for example to my_{name}{what.suffix}"
     )
 
