@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SECRET_BYTES = 32
 """Of chance, printed as 43 characters."""
 LIBRARIES = ("aiohttp", "structlog", "watchfiles")
-"""What servers load later. A missing one is found out here, where whoever starts the command can say what to install."""
+"""What servers load later. A missing one is found out now, so that `dialback.main` can say what to install."""
 for _library in LIBRARIES:
     if importlib.util.find_spec(_library) is None:
         raise ModuleNotFoundError(f"No module named {_library!r}", name=_library)

@@ -129,6 +129,7 @@ class DevLoop:
                     self._log.error(f"saved {names}: it cannot run, the old code goes on", fault=fault)
                     continue
                 self._log.info(f"saved {names}: new requests get the new code")
+                gateway.retire_links()
                 await service.reload(settings, grace=STOP_GRACE)
         except (OSError, RuntimeError) as fault:
             self._log.warning(
