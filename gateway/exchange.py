@@ -1,6 +1,6 @@
 """One client request's life in the gateway: what happens to it, in the order that the machine's table allows.
 
-Nothing here awaits, reads a socket, or knows HTTP/1.1 or frames. The two sides call it, and it calls them, synchronously:
+Nothing here awaits, reads a socket, or knows HTTP/1.1 or frames. Both sides call it, and it calls them, synchronously:
 the client's (`ClientSide`) and the link's (`StreamSide`), so that a chunk goes through in the call that brought it.
 """
 
@@ -32,7 +32,7 @@ PROBLEM_OF_CODE: Final[dict[Code, str]] = {
 class Exchange:
     """Begins when a request's head was accepted; ends in a terminal state, told once to all who listen.
 
-    Whatever comes after the end is ignored, since the other side may not have heard of it yet. A call that the table does
+    Whatever comes after the end is ignored: the other side may not have heard of it yet. A call that the table does
     not allow before the end is our own mistake and raises transitions.MachineError with nothing changed.
     """
 
@@ -224,9 +224,6 @@ class Exchange:
         if end:
             self._fire("request_ended")
             self._end_if_terminal()
-
-    def client_paused(self) -> None:
-        """The client reads too slowly; credit waits (`ClientSide.is_paused` says the same)."""
 
     def client_resumed(self) -> None:
         """What the client was behind with has left for it."""

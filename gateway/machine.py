@@ -1,6 +1,6 @@
 """The states of an exchange and every way between them, as a table; the library's machine over it, made cheap.
 
-Knows no request and no socket. The documentation's diagram is made from this table (`mermaid`), and a test compares the two.
+Knows no request and no socket. The documentation's diagram is made from this table; a test compares the two.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ STATES: Final[dict[str, str]] = {
 }
 TERMINAL: Final = frozenset(("complete", "refused", "timed_out", "cancelled", "aborted", "failed"))
 
-#: (what happened, in which states it may, the state after it). Named sources only: a wildcard would move ended exchanges.
+#: (what happened, in which states it may, the state after it). Sources are named: a wildcard would move ended
+#: exchanges.
 TABLE: Final[tuple[tuple[str, tuple[str, ...], str], ...]] = (
     ("queued", ("accepted", "invoking"), "queued"),
     ("invocation_started", ("accepted", "queued"), "invoking"),
@@ -53,7 +54,8 @@ TABLE: Final[tuple[tuple[str, tuple[str, ...], str], ...]] = (
 
 
 class FastEvent(Event):
-    """An event whose transitions are one look into a dict (0.1 µs instead of 7); the library refuses what is not in it."""
+    """An event whose transitions are a look into a dict (0.1 µs instead of 7); the library refuses what is not
+    there."""
 
     def __init__(self, name: str, machine: Machine) -> None:
         super().__init__(name, machine)

@@ -1,0 +1,295 @@
+"""A client's connection: aiohttp's parser and request loop, with our errors, our limits and our end.
+
+aiohttp's low-level server is meant to be extended here: a `Server` that makes its own `RequestHandler`. Knows
+connections and parse errors; of a request only that it is current (`CurrentRequest`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol, cast
+
+from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+from aiohttp.web import BaseRequest, RequestHandler, Server, StreamResponse
+from aiohttp.web_protocol import _ErrInfo
+
+from gateway.errors import Problem, RequestRefused
+from gateway.limits import HttpLimits
+
+LOG: Final = logging.getLogger("dialback.http")
+#: aiohttp says it with a plain BadHttpMessage; a test holds the words.
+TOO_MANY_FIELDS: Final = "Too many headers received"
+#: What a request line with a method that llhttp does not know looks like (RFC 9110, section 9.1: a token, else it is
+#: no request).
+UNKNOWN_METHOD: Final = re.compile(rb"(?:^|\n)[!#$%&'*+.^_`|~0-9A-Za-z-]+ [!-~]+ HTTP/1\.[01]\r\n")
+#: aiohttp compares a name with what is left of the one before it, so its own bound on a field is not exact:
+#: `request_head` keeps ours.
+PARSER_FIELD_SLACK: Final = 2
+TCP_NOTSENT_LOWAT: Final[int | None] = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+
+
+class Done(StreamResponse):
+    """What a handler returns when the response has been written already. Two of them serve for all requests."""
+
+    def __init__(self, *, keep_alive: bool) -> None:
+        super().__init__()
+        self._keep_alive = keep_alive
+
+    async def prepare(self, request: BaseRequest) -> None:
+        """Nothing is left to send."""
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Nothing is left to send."""
+
+
+KEEP: Final = Done(keep_alive=True)
+CLOSE: Final = Done(keep_alive=False)
+
+
+class CurrentRequest(Protocol):
+    """What a connection tells the request that it is serving."""
+
+    def client_gone(self, reason: str) -> None: ...
+    def client_paused(self) -> None: ...
+    def client_resumed(self) -> None: ...
+    def body_broken(self, problem: Problem) -> None:
+        """What should be its body is not."""
+
+
+class Refuser(Protocol):
+    """Who answers a request that was not understood."""
+
+    async def refuse(self, request: BaseRequest, problem: Problem) -> StreamResponse: ...
+
+
+class ClientConnection(RequestHandler):
+    """Begins when a client connects; ends when its socket does, or when the socket is handed to another protocol."""
+
+    __slots__ = (
+        "_limits",
+        "_refuser",
+        "current",
+        "failure",
+        "_is_deaf",
+        "_newest",
+        "_seen",
+        "_idle",
+        "_end_timer",
+        "_lost",
+    )
+
+    def __init__(
+        self, server: ClientServer, loop: asyncio.AbstractEventLoop, limits: HttpLimits, refuser: Refuser
+    ) -> None:
+        super().__init__(
+            server,
+            loop=loop,
+            keepalive_timeout=limits.keep_alive,
+            logger=LOG,
+            access_log=cast(logging.Logger, None),  # documented as "none": the exchange has its own line
+            max_line_size=limits.request_line,
+            max_field_size=limits.header_field * PARSER_FIELD_SLACK,
+            max_headers=limits.header_count,
+            lingering_time=0,  # `linger` does it, in bounds
+            read_bufsize=limits.read_buffer,
+            auto_decompress=False,
+        )
+        self._limits = limits
+        self._refuser = refuser
+        self.current: CurrentRequest | None = None
+        self.failure: Problem | None = None
+        """Why nothing more is understood on this connection."""
+        self._is_deaf = False
+        self._newest: StreamReader = EMPTY_PAYLOAD  # the body of the request that was parsed last
+        self._seen = 0  # bytes of that body, when last looked at
+        self._idle = 0  # bytes since the parser last made something of them
+        self._end_timer: asyncio.TimerHandle | None = None
+        self._lost: asyncio.Future[None] | None = None
+
+    @property
+    def is_blind(self) -> bool:
+        """Reading is held back, because an upload or a queue of requests is: the client's leaving cannot be seen
+        meanwhile."""
+        return self._reading_paused or self._buffer_paused
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Bound what a stalled client can make us hold: our buffer, and the kernel's."""
+        super().connection_made(transport)
+        stream = cast(asyncio.Transport, transport)
+        stream.set_write_buffer_limits(high=self._limits.write_buffer)
+        connection = stream.get_extra_info("socket")
+        if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
+            if TCP_NOTSENT_LOWAT is not None:
+                connection.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, self._limits.kernel_unsent)
+            else:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._limits.kernel_unsent)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The socket is gone."""
+        if self._end_timer is not None:
+            self._end_timer.cancel()
+        super().connection_lost(exc)
+        if self._lost is not None and not self._lost.done():
+            self._lost.set_result(None)
+        if self.current is not None:
+            self.current.client_gone("client left")
+
+    def eof_received(self) -> None:
+        """A client that closes its half has gone: no browser or library does so and goes on reading."""
+        if self.current is not None:
+            self.current.client_gone("client closed its side")
+
+    def pause_writing(self) -> None:
+        """The client reads too slowly."""
+        super().pause_writing()
+        if self.current is not None:
+            self.current.client_paused()
+
+    def resume_writing(self) -> None:
+        """It has caught up."""
+        super().resume_writing()
+        if self.current is not None:
+            self.current.client_resumed()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse; count what the parser makes nothing of, since it does not bound a whole head."""
+        if self._is_deaf:
+            return
+        requests = self._request_count
+        super().data_received(data)
+        if self._request_count != requests:
+            newest, self._newest = self._messages[-1]
+            if isinstance(newest, _ErrInfo):
+                self._fail(_problem_of(newest.exc, data, self._limits))
+                return
+        elif self._newest.total_bytes == self._seen and not self._upgraded:
+            self._idle += len(data)
+            if self._idle > self._limits.head:
+                error = Problem("header-too-large")
+                self._messages.append((_ErrInfo(error.status, RequestRefused(error), ""), EMPTY_PAYLOAD))
+                if self._waiter is not None and not self._waiter.done():
+                    self._waiter.set_result(None)
+                self._fail(error)
+            return
+        self._seen = self._newest.total_bytes
+        self._idle = 0
+
+    def _fail(self, problem: Problem) -> None:
+        self.failure = problem
+        self._is_deaf = True
+        if self.current is not None:
+            self.current.body_broken(problem)
+
+    def _make_error_handler(self, err_info: _ErrInfo) -> Callable[[BaseRequest], Awaitable[StreamResponse]]:
+        async def handler(request: BaseRequest) -> StreamResponse:
+            return await self._refuser.refuse(request, self.failure or Problem("bad-request"))
+
+        return handler
+
+    def handle_error(
+        self, request: BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> StreamResponse:
+        """A handler raised what it should have answered: our mistake. The traceback goes to the log, and the
+        connection goes."""
+        LOG.error("a request's handler failed", exc_info=exc)
+        if self.transport is not None:
+            self.transport.abort()
+        return CLOSE
+
+    async def settled(self) -> None:
+        """Wait until a slow client has taken enough for the next response to begin; cut it off after the limit
+        `flush`."""
+        try:
+            async with asyncio.timeout(self._limits.flush):
+                await self._drain_helper()
+        except ConnectionError:
+            return
+        except TimeoutError:
+            if self.transport is not None:
+                self.transport.abort()
+
+    async def linger(self) -> None:
+        """Say that nothing more comes, and read on for a while: closing with unread bytes would reset the
+        connection, and the response with it (RFC 9112, section 9.6)."""
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return
+        self._is_deaf = True
+        if transport.can_write_eof():
+            transport.write_eof()
+        self._resume_transport_reading()
+        self._lost = self._loop.create_future()
+        try:
+            async with asyncio.timeout(self._limits.linger):
+                await self._lost
+        except TimeoutError:
+            pass
+
+    def close_in_time(self) -> None:
+        """aiohttp closes next, which waits for the buffer; a client that does not take it is cut off after the limit
+        `flush`."""
+        if self.transport is not None:
+            self._end_timer = self._loop.call_later(self._limits.flush, self.transport.abort)
+
+    def hand_over(self, protocol: asyncio.BaseProtocol, head: bytes) -> StreamResponse:
+        """Write `head`, which accepts an upgrade, and give the socket to `protocol`; return what the handler must
+        return, at once.
+
+        All in one step of the loop: bytes that come right after the 101 find the new protocol.
+        `protocol.connection_made` is called, with the transport, after the head was written. Raises `RequestRefused`
+        where the client sent something before it saw the 101, and ConnectionResetError where it has gone.
+        """
+        transport, manager = self.transport, self._manager
+        if transport is None or manager is None or transport.is_closing():
+            raise ConnectionResetError("client left")
+        if self._message_tail:
+            raise RequestRefused(Problem("bad-request", "Bytes came before the upgrade was accepted."))
+        transport.write(head)
+        transport.set_protocol(protocol)
+        manager.connection_lost(self, None)
+        self.keep_alive(False)
+        self.close()
+        self.transport = None
+        cast(asyncio.Protocol, protocol).connection_made(transport)
+        return CLOSE
+
+
+class ClientServer(Server):
+    """The protocol factory of the public listener; lives as long as the listener."""
+
+    def __init__(
+        self, handler: Callable[[BaseRequest], Awaitable[StreamResponse]], refuser: Refuser, limits: HttpLimits
+    ) -> None:
+        super().__init__(handler)
+        self._limits = limits
+        self._refuser = refuser
+
+    def close_idle(self) -> None:
+        """Close the connections that serve no request; those that do are left to finish."""
+        for connection in self.connections:
+            if isinstance(connection, ClientConnection) and connection.current is None:
+                connection.close()
+
+    def __call__(self) -> ClientConnection:
+        return ClientConnection(self, self._loop, self._limits, self._refuser)
+
+
+def connection_of(request: BaseRequest) -> ClientConnection:
+    """The connection that a request came on; for handlers that take it over."""
+    return cast(ClientConnection, cast(Any, request.protocol))
+
+
+def _problem_of(error: BaseException, data: bytes, limits: HttpLimits) -> Problem:
+    """Which of our errors a parser's is; nothing of its text, which quotes the client, goes further."""
+    if isinstance(error, LineTooLong):
+        return Problem("target-too-long" if error.args[1] == limits.request_line else "header-too-large")
+    if isinstance(error, BadHttpMethod) and UNKNOWN_METHOD.search(data):
+        return Problem("not-implemented", "The method is not one that is registered for HTTP.")
+    if getattr(error, "message", "") == TOO_MANY_FIELDS:
+        return Problem("header-too-large", f"At most {limits.header_count} fields.")
+    return Problem("bad-request")

@@ -1,0 +1,79 @@
+"""What the HTTP side writes to the log: one line per exchange at its end, and one, rate-limited, for what never
+became one.
+
+Knows no secret: a path without its query, no header, no body, nothing of a request that was not understood. Each
+line's fields are also attributes of its record, for structured logs.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Final
+
+from gateway.errors import Problem
+from gateway.exchange import Exchange
+
+ACCESS: Final = logging.getLogger("dialback.access")
+HTTP: Final = logging.getLogger("dialback.http")
+REFUSAL_INTERVAL: Final = 1.0  # seconds between lines about bad requests; a flood of them must not become one of lines
+REASON_LENGTH: Final = 200  # characters of a function's reason
+WORTH_A_WARNING: Final = frozenset(("failed", "aborted", "timed_out"))
+
+
+def access_fields(exchange: Exchange) -> dict[str, object]:
+    """What is said of an ended exchange; times in milliseconds, sizes in bytes of body."""
+    ended = exchange.ended_at or time.monotonic()
+    return {
+        "id": exchange.id.hex(),
+        "method": exchange.head.method.decode("ascii"),
+        "path": exchange.head.path.decode("ascii", "backslashreplace"),
+        "function": exchange.function,
+        "status": exchange.status,
+        "state": exchange.state,
+        "bytes_in": exchange.bytes_in,
+        "bytes_out": exchange.bytes_out,
+        "ttfb_ms": None if exchange.head_at is None else round((exchange.head_at - exchange.began) * 1000, 1),
+        "duration_ms": round((ended - exchange.began) * 1000, 1),
+        "reason": _printable(exchange.reason),
+    }
+
+
+def log_exchange(exchange: Exchange) -> None:
+    """The line of an exchange that has ended; an end that somebody should look at is a warning."""
+    level = logging.WARNING if exchange.state in WORTH_A_WARNING else logging.INFO
+    if not ACCESS.isEnabledFor(level):
+        return
+    fields = access_fields(exchange)
+    ACCESS.log(
+        level,
+        "%(method)s %(path)s %(status)s %(state)s function=%(function)s in=%(bytes_in)s out=%(bytes_out)s"
+        " ttfb_ms=%(ttfb_ms)s duration_ms=%(duration_ms)s id=%(id)s%(why)s",
+        {**fields, "why": f" reason={fields['reason']!r}" if fields["reason"] else ""},
+        extra=fields,
+    )
+
+
+class RefusalLog:
+    """Lines about requests that were refused unread; one per gateway."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+        self._unsaid = 0
+
+    def refused(self, problem: Problem, peer: str, request_id: str) -> None:
+        """Say it, or count it for the next line."""
+        now = time.monotonic()
+        if now < self._next:
+            self._unsaid += 1
+            return
+        fields = {"problem": problem.name, "peer": peer, "id": request_id, "unsaid": self._unsaid}
+        self._next, self._unsaid = now + REFUSAL_INTERVAL, 0
+        HTTP.warning(
+            "refused a request: %(problem)s peer=%(peer)s id=%(id)s (and %(unsaid)d others)", fields, extra=fields
+        )
+
+
+def _printable(text: str) -> str:
+    """One line, whatever a function put into it."""
+    return text[:REASON_LENGTH].encode("unicode_escape").decode("ascii")

@@ -1,0 +1,204 @@
+"""Responses as bytes on a client's connection: heads, chunks, trailers, problem documents, straight to the transport.
+
+The writing half of `ClientSide`. Knows HTTP/1.1's framing (RFC 9112) and one transport; nothing of exchanges,
+streams or tasks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import time
+from email.utils import formatdate
+from enum import Enum
+from http import HTTPStatus
+from typing import Final
+
+from gateway.errors import CONTENT_TYPE, Problem
+from gateway.response_head import ResponseHead
+from protocol.frames import Headers
+
+STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+LAST_CHUNK: Final = b"0\r\n\r\n"
+RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds
+
+
+class Framing(Enum):
+    """How the client finds the body's end."""
+
+    NONE = "no body"
+    LENGTH = "content-length"
+    CHUNKED = "chunked"
+    CLOSE = "the connection's end"
+
+
+class HttpDate:
+    """The Date field's value, made once a second; lives as long as the process."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._value = b""
+
+    def __bytes__(self) -> bytes:
+        second = int(time.time())
+        if second != self._second:
+            self._second, self._value = second, formatdate(second, usegmt=True).encode()
+        return self._value
+
+
+DATE: Final = HttpDate()
+
+
+class ResponseWriter:
+    """One response on one connection: begins with the request, ends when its last byte was given to the transport.
+
+    A head waits for the body's first piece, or else for the end of the loop's turn: most responses are one write.
+    """
+
+    __slots__ = (
+        "_transport",
+        "_loop",
+        "_request_id",
+        "_is_http11",
+        "_framing",
+        "_held",
+        "keep_alive",
+        "awaits_continue",
+        "is_paused",
+    )
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        loop: asyncio.AbstractEventLoop,
+        request_id: str,
+        is_http11: bool,
+        keep_alive: bool,
+    ) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._request_id = request_id.encode("ascii")
+        self._is_http11 = is_http11
+        self._framing = Framing.NONE
+        self._held = b""
+        self.keep_alive = keep_alive
+        """Another request may follow on the connection; settled when the head is written."""
+        self.awaits_continue = False
+        """The client holds its body back for 100 Continue. Answered otherwise, it may send the body or not: close
+        then."""
+        self.is_paused = False
+        """The transport holds as much as it may; set by the connection."""
+
+    def informational(self, status: int, headers: Headers) -> None:
+        """An interim response, to those who know them (RFC 9110, section 15.2)."""
+        if self._is_http11:
+            self._write(b"".join((_status_line(status), *_lines(headers), b"\r\n")))
+
+    def continue_(self) -> None:
+        """100 Continue."""
+        self.awaits_continue = False
+        self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def head(self, head: ResponseHead, end: bool) -> None:
+        """The final head; `end`: no body follows."""
+        if self.awaits_continue:
+            self.keep_alive = False
+        parts = [_status_line(head.status)]
+        names = set()
+        for name, value in head.headers:
+            if name == b"date" and name in names:
+                continue
+            names.add(name)
+            parts += (name, b": ", value, b"\r\n")
+        if b"date" not in names:
+            parts += (b"date: ", bytes(DATE), b"\r\n")
+        if b"x-request-id" not in names:
+            parts += (b"x-request-id: ", self._request_id, b"\r\n")
+        parts.append(self._frame(head, end))
+        if not self.keep_alive:
+            parts.append(b"connection: close\r\n")
+        elif not self._is_http11:
+            parts.append(b"connection: keep-alive\r\n")
+        parts.append(b"\r\n")
+        if end:
+            self._write(b"".join(parts))
+        else:
+            self._held = b"".join(parts)
+            self._loop.call_soon(self.flush)
+
+    def data(self, payload: bytes | bytearray | memoryview, end: bool) -> None:
+        """A piece of the body, written before this returns; `payload` may be a view of a buffer that is used again."""
+        size = len(payload)
+        head, self._held = self._held, b""
+        if self._framing is not Framing.CHUNKED:
+            written = b"".join((head, payload)) if head else bytes(payload)
+        elif size:
+            written = b"".join((head, b"%x\r\n" % size, payload, b"\r\n0\r\n\r\n" if end else b"\r\n"))
+        else:  # a chunk of no bytes would be the last
+            written = head + LAST_CHUNK if end else head
+        if written:
+            self._write(written)
+
+    def end(self, trailers: Headers) -> None:
+        """The end; only chunked bodies can have trailers, elsewhere they are dropped (RFC 9110, section 6.5.1)."""
+        head, self._held = self._held, b""
+        if self._framing is Framing.CHUNKED:
+            self._write(b"".join((head, b"0\r\n", *_lines(trailers), b"\r\n")))
+        elif head:
+            self._write(head)
+
+    def flush(self) -> None:
+        """Write a head that still waits."""
+        if self._held:
+            held, self._held = self._held, b""
+            self._write(held)
+
+    def problem(self, problem: Problem, is_head_request: bool = False) -> None:
+        """A whole response that says what is wrong."""
+        body = problem.document(self._request_id.decode("ascii"))
+        headers = [(b"content-type", CONTENT_TYPE), (b"cache-control", b"no-store")]
+        if problem.kind.retry_after is not None:
+            headers.append((b"retry-after", b"%d" % problem.kind.retry_after))
+        self.head(ResponseHead(problem.status, headers, len(body), is_head_request), is_head_request)
+        if not is_head_request:
+            self.data(body, True)
+
+    def abort(self) -> None:
+        """Cut the connection. Where only its end would end the body, by a reset, since a plain end would look clean."""
+        self.keep_alive = False
+        self.flush()
+        if self._framing is Framing.CLOSE and not self._transport.is_closing():
+            connection = self._transport.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+        self._transport.abort()
+
+    def _frame(self, head: ResponseHead, end: bool) -> bytes:
+        """Choose the framing; return the fields that say it."""
+        if head.is_bodiless:
+            return b"" if head.length is None else b"content-length: %d\r\n" % head.length
+        if end:
+            return b"content-length: 0\r\n"
+        if head.length is not None:
+            self._framing = Framing.LENGTH
+            return b"content-length: %d\r\n" % head.length
+        if self._is_http11:
+            self._framing = Framing.CHUNKED
+            return b"transfer-encoding: chunked\r\n"
+        self._framing = Framing.CLOSE
+        self.keep_alive = False
+        return b""
+
+    def _write(self, data: bytes) -> None:
+        # A client that has left is told of by connection_lost; until then asyncio would log each write as a mistake
+        # of ours.
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+
+def _status_line(status: int) -> bytes:
+    return STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+
+
+def _lines(headers: Headers) -> list[bytes]:
+    return [b"%b: %b\r\n" % field for field in headers]

@@ -1,0 +1,184 @@
+"""The function's side of an exchange, played by a test: streams that remember, and a pool that opens them.
+
+Everything on the client's side is real: sockets, aiohttp's parser, our connection, our exchange.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from gateway.errors import PoolRefusal, Problem
+from gateway.exchange import Exchange, RequestHead
+from gateway.ingress import Ingress, InternalHandler
+from gateway.limits import HttpLimits
+from protocol.frames import Code, Headers
+
+
+@dataclass
+class FakeStream:
+    """A stream of a link that is not there; `told` has what the gateway did, in order."""
+
+    exchange: Exchange
+    id: int = 1
+    is_writable: bool = True
+    body: bytearray = field(default_factory=bytearray)
+    told: list[str] = field(default_factory=list)
+    credit: int = 0
+    has_ended: bool = False
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def send(self, data: bytes, end: bool) -> None:
+        self.body += data
+        self.has_ended |= end
+        self.changed.set()
+
+    def send_trailers(self, headers: Headers) -> None:
+        raise AssertionError("aiohttp has no request trailers to send")
+
+    def consumed(self, size: int) -> None:
+        self.credit += size
+        self.changed.set()
+
+    def cancel(self, code: Code) -> None:
+        self._tell(f"cancel {code.name}")
+
+    def stop(self, code: Code) -> None:
+        self._tell(f"stop {code.name}")
+
+    def reset(self, code: Code) -> None:
+        self._tell(f"reset {code.name}")
+
+    def _tell(self, what: str) -> None:
+        self.told.append(what)
+        self.changed.set()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for something that the gateway does to this stream."""
+        while not condition():
+            self.changed.clear()
+            await self.changed.wait()
+
+
+Function = Callable[[Exchange, FakeStream], None]
+
+
+def answer(
+    body: bytes = b"ok",
+    *,
+    status: int = 200,
+    headers: Headers = (),
+    length: bool = False,
+    trailers: Headers | None = None,
+) -> Function:
+    """A function that answers as soon as it is asked."""
+
+    def function(exchange: Exchange, stream: FakeStream) -> None:
+        fields = [*headers, (b"content-length", b"%d" % len(body))] if length else headers
+        exchange.response(status, fields, end=not body and trailers is None)
+        if body:
+            exchange.data(body, end=trailers is None)
+        if trailers is not None:
+            exchange.trailers(trailers)
+
+    return function
+
+
+class FakePool:
+    """Opens a stream at once, or as the test says."""
+
+    name = "fake"
+
+    def __init__(self, function: Function | None = None) -> None:
+        self.function = function
+        self.refusal: Problem | None = None
+        self.gate: asyncio.Event | None = None
+        """Set: open waits for it."""
+        self.opened: asyncio.Queue[FakeStream] = asyncio.Queue()
+        self.left = asyncio.Event()
+        """Somebody who waited was cancelled."""
+
+    def __call__(self, head: RequestHead) -> FakePool:
+        return self
+
+    async def open(self, exchange: Exchange) -> None:
+        exchange.queued()
+        if self.gate is not None:
+            try:
+                await self.gate.wait()
+            except asyncio.CancelledError:
+                self.left.set()
+                raise
+        if self.refusal is not None:
+            raise PoolRefusal(self.refusal)
+        stream = FakeStream(exchange)
+        exchange.stream_opened(stream)
+        self.opened.put_nowait(stream)
+        if self.function is not None:
+            self.function(exchange, stream)
+
+
+@dataclass
+class Front:
+    """A listening ingress; `ended` has its exchanges as they end."""
+
+    pool: FakePool
+    ingress: Ingress
+    port: int
+    ended: asyncio.Queue[Exchange]
+
+    async def connect(self) -> Client:
+        return Client(*await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 24))
+
+    async def ask(self, request: bytes) -> bytes:
+        """Everything that comes back until the gateway closes."""
+        client = await self.connect()
+        try:
+            client.writer.write(request)
+            return await client.rest()
+        finally:
+            await client.close()
+
+
+@dataclass
+class Client:
+    """Raw bytes."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    def send(self, data: bytes) -> None:
+        self.writer.write(data)
+
+    async def head(self) -> bytes:
+        """One head, to its blank line."""
+        return await self.reader.readuntil(b"\r\n\r\n")
+
+    async def rest(self) -> bytes:
+        return await self.reader.read()
+
+    async def close(self) -> None:
+        self.writer.close()
+        try:
+            await self.writer.wait_closed()
+        except ConnectionError:
+            pass
+
+
+@asynccontextmanager
+async def listening(
+    pool: FakePool, *, limits: HttpLimits | None = None, internal: dict[bytes, InternalHandler] | None = None
+) -> AsyncIterator[Front]:
+    """A gateway's front on a port of its own."""
+    ended: asyncio.Queue[Exchange] = asyncio.Queue()
+    ingress = Ingress(pool, limits=limits, internal=internal, on_end=ended.put_nowait)
+    server = ingress.server()
+    listener = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
+    try:
+        yield Front(pool, ingress, listener.sockets[0].getsockname()[1], ended)
+    finally:
+        listener.close()
+        await server.shutdown(0.1)
+        await listener.wait_closed()
