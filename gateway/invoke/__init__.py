@@ -1,0 +1,1 @@
+"""How a function is called. Each way is one class with `invoke`; the pool knows no other difference."""

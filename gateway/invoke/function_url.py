@@ -1,0 +1,66 @@
+"""A function called through its Function URL (AWS: "Invoking Lambda function URLs"): the invitation is POSTed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from typing import Any, Final
+
+import aiohttp
+from aiohttp import abc
+
+from gateway.invoke.answer import Answer, Outcome, read_answer
+from protocol.invitation import INVITATION_CONTENT_TYPE, INVITATION_KEY
+
+CONNECT_TIMEOUT: Final = 10.0  # seconds
+ANSWER_TIMEOUT: Final = 960.0  # seconds; above the 900 that a function may take
+TCP_KEEPALIVE: Final = 60  # seconds; what idles longer is forgotten by NATs on the way
+MAX_ANSWER: Final = 64 << 10  # bytes that are read of an answer: ours has some hundred
+
+
+def _keepalive_socket(info: Any) -> socket.socket:
+    family, kind, protocol, _, _ = info
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option in ("TCP_KEEPIDLE", "TCP_KEEPINTVL"):  # not on every system
+        if hasattr(socket, option):
+            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), TCP_KEEPALIVE)
+    return made
+
+
+class FunctionUrl:
+    """Begins with its pool, ends with `close`. It never retries: the pool decides what is tried again."""
+
+    def __init__(self, url: str, *, connections: int, resolver: abc.AbstractResolver | None = None) -> None:
+        """`connections`: as many as invocations may run at once, or they would wait for each other."""
+        connector = aiohttp.TCPConnector(limit=connections, resolver=resolver, socket_factory=_keepalive_socket)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=ANSWER_TIMEOUT)
+        self._url = url
+        self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False)
+
+    async def invoke(self, token: str) -> Answer:
+        body = json.dumps({INVITATION_KEY: token}).encode()
+        headers = {"Content-Type": INVITATION_CONTENT_TYPE, "User-Agent": "dialback"}
+        try:
+            async with self._session.post(self._url, data=body, headers=headers, allow_redirects=False) as response:
+                return _judge(response.status, await response.content.read(MAX_ANSWER))
+        except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
+            return Answer(Outcome.UNREACHABLE, f"{type(error).__name__}: {error}")
+
+    async def close(self) -> None:
+        await self._session.close()
+
+
+def _judge(status: int, body: bytes) -> Answer:
+    if status == 200:
+        return read_answer(body)
+    if status in (429, 503):
+        return Answer(Outcome.THROTTLED, f"status {status}")
+    if status == 403:
+        return Answer(
+            Outcome.REFUSED, "status 403: the function's DIALBACK_SECRET and DIALBACK_GATEWAY must match this gateway's"
+        )
+    if status in (500, 502, 504):
+        return Answer(Outcome.ERROR, f"status {status}")
+    return Answer(Outcome.FOREIGN, f"status {status}")

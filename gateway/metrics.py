@@ -1,0 +1,71 @@
+"""What Prometheus may ask (text exposition format 0.0.4): counted where it happens, or read from the pools when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from gateway.exchange import Exchange
+from gateway.pool import Pool
+
+#: Seconds; from a link on the same machine to a cold start.
+FIRST_BYTE_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class Metrics(Collector):
+    """One gateway's; begins and ends with it."""
+
+    def __init__(self, pools: Mapping[str, Pool]) -> None:
+        self._pools = pools
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        labels = ("function", "state")
+        self._exchanges = Counter("dialback_exchanges", "Ended requests.", labels, registry=self._registry)
+        self._received = Counter("dialback_request_bytes", "Request bodies.", ("function",), registry=self._registry)
+        self._sent = Counter("dialback_response_bytes", "Response bodies.", ("function",), registry=self._registry)
+        self._first_byte = Histogram(
+            "dialback_first_byte_seconds",
+            "From a request's head to its response's.",
+            ("function",),
+            buckets=FIRST_BYTE_BUCKETS,
+            registry=self._registry,
+        )
+
+    def ended(self, exchange: Exchange) -> None:
+        """Count an exchange that has ended."""
+        self._exchanges.labels(exchange.function, exchange.state).inc()
+        self._received.labels(exchange.function).inc(exchange.bytes_in)
+        self._sent.labels(exchange.function).inc(exchange.bytes_out)
+        if exchange.head_at is not None:
+            self._first_byte.labels(exchange.function).observe(exchange.head_at - exchange.began)
+
+    def collect(self) -> Iterator[Metric]:
+        """Read the pools; prometheus_client calls it."""
+        invocations = CounterMetricFamily("dialback_invocations", "Ended invocations.", labels=("function", "outcome"))
+        running = self._gauge("dialback_running_invocations", "Invocations that were not answered yet.")
+        leased = self._gauge("dialback_leased_links", "Environments that are awake.")
+        streams = self._gauge("dialback_open_streams", "Streams that are open.")
+        waiting = self._gauge("dialback_waiting_requests", "Requests that wait for a place.")
+        for name, pool in self._pools.items():
+            for outcome, count in pool.invocations.items():
+                invocations.add_metric((name, outcome.value), count)
+            running.add_metric((name,), pool.running)
+            leased.add_metric((name,), pool.leased_links)
+            streams.add_metric((name,), pool.open_streams)
+            waiting.add_metric((name,), pool.waiting)
+        yield from (invocations, running, leased, streams, waiting)
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing is known before it is asked for."""
+        return ()
+
+    def exposition(self) -> bytes:
+        """The whole text."""
+        return generate_latest(self._registry)
+
+    @staticmethod
+    def _gauge(name: str, text: str) -> GaugeMetricFamily:
+        return GaugeMetricFamily(name, text, labels=("function",))

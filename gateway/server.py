@@ -1,0 +1,154 @@
+"""The gateway as a whole: the one file that builds everything and knows everyone.
+
+`start` binds the listeners, `stop` drains and ends what is left; both belong to whoever runs the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aiohttp import web
+
+from gateway.config import Config
+from gateway.endpoint import Endpoint
+from gateway.exchange import Exchange, RequestHead
+from gateway.ingress import Ingress
+from gateway.invitations import Invitations
+from gateway.invoke.function_url import FunctionUrl
+from gateway.keys import Address
+from gateway.metrics import Metrics
+from gateway.pool import Pool, Start
+from gateway.request_log import log_exchange
+from protocol.dial import CONNECT_PATH, Limits
+from protocol.gateway_session import SessionOptions
+from protocol.invitation import Keyring
+
+BACKLOG = 1024  # connections that the kernel holds until they are accepted
+
+
+class Gateway:
+    """One process's gateway. Begins with `start`, ends with `stop`."""
+
+    def __init__(self, config: Config, *, log: Any) -> None:
+        self._config = config
+        self._log = log
+        self._routes = config.route_table()
+        self._pools: dict[str, Pool] = {}
+        self._listener: asyncio.Server | None = None
+        self._admin: web.AppRunner | None = None
+        self._open = 0  # exchanges
+        self._closed_one = asyncio.Event()
+        self.url = ""
+        """Where clients connect, once started."""
+        self.admin_url = ""
+        """Where health and metrics are, once started; empty without an admin listener."""
+
+    async def start(self) -> None:
+        """Bind the listeners. Raises OSError, with nothing left open, when one can not be bound."""
+        loop = asyncio.get_running_loop()
+        config = self._config
+        self._ingress = Ingress(self._route, internal={CONNECT_PATH.encode(): self._dial}, on_end=self._ended)
+        self._server = self._ingress.server()
+        tls = config.tls.context() if config.tls else None
+        listen = config.listen
+        self._listener = await loop.create_server(
+            self._server, listen.host, listen.port, ssl=tls, backlog=BACKLOG, start_serving=False
+        )
+        port = self._listener.sockets[0].getsockname()[1]
+        self.url = f"{'https' if tls else 'http'}://{Address(listen.host, port)}"
+        self._build(port)
+        try:
+            await self._start_admin()
+        except OSError:
+            await self.stop(0)
+            raise
+        await self._listener.start_serving()
+
+    async def stop(self, grace: float) -> None:
+        """Accept nothing more, give open exchanges `grace` seconds, end the rest. Idempotent."""
+        listener, self._listener = self._listener, None
+        if listener is None:
+            return
+        self._ingress.is_draining = True
+        listener.close()
+        self._server.close_idle()
+        await self._drained(grace)
+        for pool in self._pools.values():
+            await pool.stop()
+        self._endpoint.stop()
+        await self._server.shutdown(1.0)
+        await listener.wait_closed()
+        if self._admin is not None:
+            await self._admin.cleanup()
+
+    def retire_links(self) -> None:
+        """New requests get environments that are invoked from now on: the code behind them has changed."""
+        for pool in self._pools.values():
+            pool.retire_links()
+
+    # inside
+
+    def _build(self, port: int) -> None:
+        config = self._config
+        invitations: Invitations[Start] = Invitations(config.dial_address_at(port) + CONNECT_PATH)
+        keyrings: dict[str, Keyring] = {}
+        for name, function in config.functions.items():
+            keyrings[name] = Keyring.parse(function.secret.reveal())
+            invoker = FunctionUrl(function.url, connections=function.limits.max_invocations)
+            self._pools[name] = Pool(function, keyrings[name], invoker, invitations)
+        options = SessionOptions(
+            grace=config.session.grace, ping=config.session.ping_interval, limits=Limits(credit=config.body.window)
+        )
+        self._endpoint = Endpoint(self._pools, keyrings, invitations, options)
+        self._metrics = Metrics(self._pools)
+
+    async def _dial(self, request: web.BaseRequest) -> web.StreamResponse:
+        return await self._endpoint.handle(request)
+
+    def _route(self, head: RequestHead) -> Pool | None:
+        self._open += 1
+        host = next((value for name, value in head.headers if name == b"host"), b"").decode("latin-1")
+        name = self._routes.find(host, head.target)
+        return self._pools[name] if name is not None else None
+
+    def _ended(self, exchange: Exchange) -> None:
+        self._open -= 1
+        self._closed_one.set()
+        self._metrics.ended(exchange)
+        log_exchange(exchange)
+
+    async def _drained(self, grace: float) -> None:
+        try:
+            async with asyncio.timeout(grace):
+                while self._open:
+                    self._closed_one.clear()
+                    await self._closed_one.wait()
+        except TimeoutError:
+            self._log.warning("requests were cut off", open=self._open)
+
+    async def _start_admin(self) -> None:
+        if self._config.admin is None:
+            return
+        app = web.Application()
+        app.add_routes(
+            [web.get("/healthz", self._healthz), web.get("/readyz", self._readyz), web.get("/metrics", self._show)]
+        )
+        self._admin = web.AppRunner(app, access_log=None)
+        await self._admin.setup()
+        site = web.TCPSite(self._admin, self._config.admin.host, self._config.admin.port)
+        await site.start()
+        bound = self._admin.addresses[0]
+        self.admin_url = f"http://{Address(bound[0], bound[1])}"
+
+    async def _healthz(self, request: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, request: web.Request) -> web.Response:
+        is_ready = self._listener is not None and not self._ingress.is_draining
+        return web.Response(text="ready\n" if is_ready else "draining\n", status=200 if is_ready else 503)
+
+    async def _show(self, request: web.Request) -> web.Response:
+        return web.Response(
+            body=self._metrics.exposition(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
+        )
