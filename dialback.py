@@ -8,7 +8,12 @@ from __future__ import annotations
 
 import sys
 
+from lambda_client import Request, RequestIdFilter, Response, SyncRequest, current_request, stream_handler
+
+__all__ = ["Request", "RequestIdFilter", "Response", "SyncRequest", "current_request", "stream_handler"]
+
 OLDEST_PYTHON_FOR_THE_GATEWAY = (3, 11)
+OURS = frozenset({"gateway", "protocol", "lambda_client", "local_lambda"})
 
 
 def main() -> int:
@@ -21,7 +26,7 @@ def main() -> int:
         from gateway.cli import main as command
     except ModuleNotFoundError as missing:
         # A module of ours that is missing is a broken install, and its traceback is wanted.
-        if missing.name is None or missing.name.partition(".")[0] in ("gateway", "protocol", "local_lambda"):
+        if missing.name is None or missing.name.partition(".")[0] in OURS:
             raise
         print(
             f"dialback: {missing.name} is not installed. The command needs more than a function does; type:\n"
