@@ -1,4 +1,4 @@
-"""A Lambda on your own machine: a Function URL over AWS's own Python runtime client, with environments that really freeze.
+"""A Lambda on your own machine: a Function URL over AWS's own runtime client, with environments that really freeze.
 
 Runs any Lambda handler. It knows nothing of Dialback and must not import the other packages.
 """

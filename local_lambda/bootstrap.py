@@ -1,4 +1,4 @@
-"""The first lines that run in an environment's process; then AWS's runtime client, as `python -m awslambdaric` starts it.
+"""The first lines that run in an environment's process; then AWS's runtime client, as `python -m awslambdaric` does.
 
 A script, run by the function's own interpreter: it must import nothing but the standard library, and little of that.
 """
@@ -29,7 +29,9 @@ def main() -> None:
     if group:  # before any socket exists: a socket belongs to the group in which it was made
         with open(os.path.join(group, "cgroup.procs"), "w") as procs:
             procs.write("0")
-    sys.path[0] = root
+    os.environ["AWS_EXECUTION_ENV"] = f"AWS_Lambda_python{sys.version_info.major}.{sys.version_info.minor}"
+    own_folder = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [root, *(entry for entry in sys.path if entry != own_folder)]
     sys.argv[1:] = [handler]
     runpy.run_module("awslambdaric", run_name="__main__", alter_sys=True)
 

@@ -5,54 +5,41 @@ Linux, as root. Where it cannot be had, `ControlGroups.open` raises OSError and 
 
 import contextlib
 import errno
-import fcntl
 import os
 import signal
 from pathlib import Path
 
+from local_lambda.folders import OwnedFolder
 from local_lambda.network import EgressGate
-
-PREFIX = "local-lambda."
 
 
 class ControlGroups:
-    """The folder with the groups of one local Lambda. Begins with `open`, ends with `close`.
+    """The folder with the groups of one local Lambda. Begins with `open`, ends with `close`."""
 
-    The folder is locked for as long as its owner lives. What an owner that was killed left behind is removed by the next one.
-    """
-
-    def __init__(self, path: Path, descriptor: int, gate: EgressGate) -> None:
-        self._path = path
-        self._descriptor = descriptor
+    def __init__(self, folder: OwnedFolder, gate: EgressGate) -> None:
+        self._folder = folder
         self._gate = gate
 
     @classmethod
     def open(cls) -> "ControlGroups":
         """Raises OSError where there is no version 2 hierarchy, or none that we may use."""
-        mount = _mount()
-        _sweep(mount)
-        path = mount / f"{PREFIX}{os.getpid()}.{os.urandom(4).hex()}"
-        path.mkdir()
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        folder = OwnedFolder.create(_mount(), _remove)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return cls(path, descriptor, EgressGate(descriptor))
+            return cls(folder, EgressGate(folder.descriptor))
         except OSError:
-            os.close(descriptor)
-            path.rmdir()
+            folder.close()
             raise
 
     def group(self, name: str) -> "ControlGroup":
-        path = self._path / name
+        """An empty group. Raises OSError."""
+        path = self._folder.path / name
         path.mkdir()
         return ControlGroup(path, self._gate)
 
     def close(self) -> None:
         """Its groups must be closed before."""
         self._gate.close()
-        os.close(self._descriptor)
-        with contextlib.suppress(OSError):  # a process that is only now being reaped; the next sweep takes the folder
-            self._path.rmdir()
+        self._folder.close()
 
 
 class ControlGroup:
@@ -65,15 +52,13 @@ class ControlGroup:
         self._shut: int | None = None
 
     def freeze(self) -> None:
-        """Stop its processes, then what they have sent."""
+        """Stop its processes, then what their sockets send."""
         (self.path / "cgroup.freeze").write_text("1")
         if self._shut is None:
             self._shut = self._gate.shut(self._descriptor)
 
     def thaw(self) -> None:
-        if self._shut is not None:
-            os.close(self._shut)
-            self._shut = None
+        self._open_gate()
         (self.path / "cgroup.freeze").write_text("0")
 
     def kill(self) -> None:
@@ -82,14 +67,15 @@ class ControlGroup:
 
     def close(self) -> None:
         """Its processes must have been killed before."""
+        self._open_gate()
+        os.close(self._descriptor)
+        with contextlib.suppress(OSError):  # a grandchild is only now being reaped: `ControlGroups.close` tries again
+            self.path.rmdir()
+
+    def _open_gate(self) -> None:
         if self._shut is not None:
             os.close(self._shut)
             self._shut = None
-        os.close(self._descriptor)
-        with contextlib.suppress(
-            OSError
-        ):  # a grandchild that is only now being reaped; the next sweep takes the folder
-            self.path.rmdir()
 
 
 def _mount() -> Path:
@@ -102,18 +88,11 @@ def _mount() -> Path:
     raise OSError(errno.ENODEV, "no control groups of version 2")
 
 
-def _sweep(mount: Path) -> None:
-    """Remove the folders whose owner is gone, and what may still run in them."""
-    for folder in mount.glob(PREFIX + "*"):
-        with contextlib.suppress(OSError):
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                for group in (*(path for path in folder.iterdir() if path.is_dir()), folder):
-                    _kill(group)
-                    group.rmdir()
-            finally:
-                os.close(descriptor)
+def _remove(folder: Path) -> None:
+    """Take away a folder of groups, and what may still run in them."""
+    for group in (*(path for path in folder.iterdir() if path.is_dir()), folder):
+        _kill(group)
+        group.rmdir()
 
 
 def _kill(group: Path) -> None:

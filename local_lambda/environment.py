@@ -1,22 +1,22 @@
-"""One environment: one process with AWS's runtime client that serves one invocation after the other, frozen in between.
+"""One environment: a process with AWS's runtime client that serves one invocation after the other, frozen in between.
 
 It knows the Runtime API and the process; it knows nothing of HTTP fronts, nor of other environments.
 """
 
 import asyncio
 import contextlib
-import math
 import os
 import re
 import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from local_lambda.control_group import ControlGroup, ControlGroups
-from local_lambda.runtime_api import FunctionError, Invocation, RuntimeApi
+from local_lambda.output import Output
+from local_lambda.report import Report, failure_text
+from local_lambda.runtime_api import Answer, FunctionError, Invocation, RuntimeApi
 from local_lambda.settings import EnvironmentState, FunctionSettings, InitError, LogLine, State
 from local_lambda.variables import variables
 
@@ -26,10 +26,6 @@ MEMORY_INTERVAL = 0.25
 """Seconds between two looks at a busy process's memory."""
 TERMINATION_GRACE = 0.5
 """Seconds between SIGTERM and SIGKILL."""
-DRAIN_TIMEOUT = 1.0
-"""Seconds to wait for the last output of a process that is gone."""
-LINE_LIMIT = 256 * 1024
-"""Bytes of one log entry, as in CloudWatch Logs; a longer line is cut into several."""
 BOOTSTRAP = Path(__file__).with_name("bootstrap.py")
 
 
@@ -37,17 +33,23 @@ class Environment:
     """Begins with `start`; ends when its process ends, by itself or by `stop`. `ended` is then done."""
 
     def __init__(
-        self, settings: FunctionSettings, groups: ControlGroups | None, log: Callable[[LogLine], None]
+        self, settings: FunctionSettings, scratch: Path, groups: ControlGroups | None, log: Callable[[LogLine], None]
     ) -> None:
+        """`scratch`: a folder in which this environment may have one of its own."""
         self.id = os.urandom(4).hex()
         self.state: State = "starting"
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._settings = settings
+        self._scratch = scratch / self.id
         self._groups = groups
         self._log = log
         self._api = RuntimeApi(self._on_waiting, self._on_init_error)
+        self._output = Output(lambda text: self._log(LogLine(time.time(), self.id, "function", text)))
         self._group: ControlGroup | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._watcher: asyncio.Task[None] | None = None
         self._polled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._stopping = False
         self._init_error: InitError | None = None
         self._init_duration = 0.0
         self._started = time.monotonic()
@@ -56,78 +58,102 @@ class Environment:
 
     @property
     def snapshot(self) -> EnvironmentState:
-        return EnvironmentState(
-            self.id, self._process.pid, self.state, self._invocations, time.monotonic() - self._started
-        )
+        age = time.monotonic() - self._started
+        return EnvironmentState(self.id, self._pid, self.state, self._invocations, age)
 
     async def start(self) -> InitError | None:
         """Start the process and wait until it asks for its first event. Where it fails, the environment has ended."""
-        address = await self._api.open()
-        self._scratch = tempfile.mkdtemp(prefix="local-lambda-")
-        if self._groups is not None:
-            self._group = self._groups.group(self.id)
-        self._started = time.monotonic()
-        self._process = await asyncio.create_subprocess_exec(
-            self._settings.python,
-            str(BOOTSTRAP),
-            str(os.getpid()),
-            str(self._group.path if self._group else ""),
-            str(self._settings.root),
-            self._settings.handler,
-            env=variables(self._settings, address, self.id, self._scratch),
-            cwd=self._settings.root,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-        )
-        self._watcher = asyncio.create_task(self._watch())
+        error = await self._initialise()
+        self._init_duration = time.monotonic() - self._started
+        if error is None:
+            self.state = "idle"
+            return None
+        duration = f"{self._init_duration * 1000:.2f} ms"
+        self._say(f"INIT_REPORT Init Duration: {duration}\tPhase: init\tStatus: error\tError Type: {error.type}")
+        return error
+
+    async def serve(self, invocation: Invocation) -> Answer:
+        """Give it one event; return when it waits for the next one, and is frozen, or when it has ended.
+
+        Its state must be "idle".
+        """
+        self.state = "busy"
+        self._polled = asyncio.get_running_loop().create_future()
+        self._invocations += 1
+        self._say(f"START RequestId: {invocation.id} Version: $LATEST")
+        began = time.monotonic()
+        self._thaw()
+        self._api.give(invocation, time.time() + self._settings.timeout)
+        failure = await self._outcome(began)
+        duration = time.monotonic() - began
+        self._output.drain()
+        if failure is None and self.state == "busy":
+            self._freeze()
+            self.state = "idle"
+        elif failure is not None:
+            await self.stop()
+            self._say(failure_text(invocation.id, failure))
+        init = self._init_duration if self._invocations == 1 else None
+        report = Report(invocation.id, duration, init, self._settings.memory, self._peak_memory, failure)
+        self._say(f"END RequestId: {invocation.id}")
+        self._say(str(report))
+        no_answer = FunctionError("Runtime.NoResponse", "the runtime asked for the next event without an answer")
+        return self._api.answer or failure or no_answer
+
+    async def stop(self) -> None:
+        """End the process: one that is at work may take note of it (SIGTERM), then everything is killed."""
+        self._stopping = True
+        if self.state == "busy":
+            self._signal(signal.SIGTERM)
+            await asyncio.wait({self.ended}, timeout=TERMINATION_GRACE)
+        self._kill()
+        await asyncio.wait({self.ended})
+
+    async def _initialise(self) -> InitError | None:
+        try:
+            process = await self._spawn()
+        except OSError as problem:
+            await self._clear_up()
+            return InitError("Runtime.InvalidEntrypoint", str(problem))
+        self._watcher = asyncio.create_task(self._watch(process))
+        if self._stopping:
+            self._kill()
         limit = max(MINIMUM_INIT_TIMEOUT, self._settings.timeout)
         await asyncio.wait({self._polled, self.ended}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
-        self._init_duration = time.monotonic() - self._started
-        if self._polled.done() and not self.ended.done():
-            self.state = "idle"
+        if self._polled.done() and self.state == "starting":
             return None
         error = self._init_error
         if error is None and self.ended.done():
             error = InitError("Runtime.ExitError", self._exit_text())
         elif error is None:
             error = InitError("Sandbox.Timedout", f"Init phase timed out after {limit:.2f} seconds")
-        self._say(
-            f"INIT_REPORT Init Duration: {self._init_duration * 1000:.2f} ms\tPhase: init\tStatus: error\t"
-            f"Error Type: {error.type}"
-        )
         await self.stop()
         return error
 
-    async def serve(self, invocation: Invocation) -> None:
-        """Give it one event; return when it waits for the next one, and is frozen, or when it has ended."""
-        self.state = "busy"
-        self._polled = asyncio.get_running_loop().create_future()
-        self._invocations += 1
-        self._say(f"START RequestId: {invocation.id} Version: $LATEST")
-        began = time.monotonic()
-        invocation.deadline = time.time() + self._settings.timeout
-        self._thaw()
-        self._api.give(invocation)
-        failure = await self._outcome(began)
-        duration = time.monotonic() - began
-        if failure is None:
-            self._freeze()
-            self.state = "idle"
-        else:
-            invocation.settle(failure)
-            self._say(_failure_text(invocation.id, failure))
-            await self.stop()
-        self._report(invocation, duration, failure)
-
-    async def stop(self) -> None:
-        """End the process: one that is at work may take note of it (SIGTERM), then everything is killed."""
-        if self.state in ("starting", "busy") and not self.ended.done():
-            self._signal(signal.SIGTERM)
-            await asyncio.wait({self.ended}, timeout=TERMINATION_GRACE)
-        self._kill()
-        await asyncio.wait({self.ended})
+    async def _spawn(self) -> asyncio.subprocess.Process:
+        try:
+            address = await self._api.open()
+            self._scratch.mkdir()
+            if self._groups is not None:
+                self._group = self._groups.group(self.id)
+            self._started = time.monotonic()
+            self._process = await asyncio.create_subprocess_exec(
+                self._settings.python,
+                str(BOOTSTRAP),
+                str(os.getpid()),
+                str(self._group.path if self._group else ""),
+                str(self._settings.root),
+                self._settings.handler,
+                env=variables(self._settings, address, self.id, self._scratch),
+                cwd=self._settings.root,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=self._output.write_end,
+                stderr=self._output.write_end,
+                start_new_session=True,
+            )
+            return self._process
+        finally:
+            self._output.handed_over()
 
     async def _outcome(self, began: float) -> FunctionError | None:
         """Wait for the end of an invocation and say what was wrong, if anything."""
@@ -144,7 +170,8 @@ class Environment:
             )
             if self.ended.done():
                 return FunctionError("Runtime.ExitError", self._exit_text())
-            memory, self._peak_memory = _memory(self._process.pid)
+            memory, peak = _memory(self._pid)
+            self._peak_memory = max(self._peak_memory, peak)
             if self._polled.done():
                 return None
             if memory > self._settings.memory:
@@ -166,90 +193,53 @@ class Environment:
             self._group.freeze()
 
     def _thaw(self) -> None:
-        if self._settings.freeze == "none" or self.ended.done():
+        if self._settings.freeze == "none":
             return
         if self._group is not None:
             self._group.thaw()
         self._signal(signal.SIGCONT)
 
+    @property
+    def _pid(self) -> int:
+        """Also the process group's and the session's id; 0 before there is a process."""
+        return self._process.pid if self._process else 0
+
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
+            os.killpg(self._pid, number)
 
     def _kill(self) -> None:
-        if not self.ended.done():
+        if self._process is not None and self.state != "ended":
             self._signal(signal.SIGKILL)
             if self._group is not None:
                 self._group.kill()
 
-    async def _watch(self) -> None:
-        """Owns what belongs to the process: forwards its output, and clears up after it."""
-        output = asyncio.create_task(self._forward_output())
-        await self._process.wait()
-        self._kill()  # what it started may still run, and hold its output open
-        await asyncio.wait({output}, timeout=DRAIN_TIMEOUT)
-        output.cancel()
-        await self._api.close()
+    async def _watch(self, process: asyncio.subprocess.Process) -> None:
+        """Owns what belongs to the process, and clears up after it."""
+        await process.wait()
+        self._kill()  # what it started may still run
+        await self._clear_up()
+
+    async def _clear_up(self) -> None:
+        self.state = "ended"
+        self._output.close()
         if self._group is not None:
             self._group.close()
+            self._group = None
+        await self._api.close()
         await asyncio.to_thread(shutil.rmtree, self._scratch, ignore_errors=True)
-        self.state = "ended"
         self.ended.set_result(None)
-
-    async def _forward_output(self) -> None:
-        assert self._process.stdout is not None
-        rest = b""
-        while chunk := await self._process.stdout.read(LINE_LIMIT):
-            *lines, rest = (rest + chunk).split(b"\n")
-            while len(rest) >= LINE_LIMIT:
-                lines.append(rest[:LINE_LIMIT])
-                rest = rest[LINE_LIMIT:]
-            for line in lines:
-                self._forward(line)
-        if rest:
-            self._forward(rest)
-
-    def _forward(self, line: bytes) -> None:
-        # The runtime client writes a traceback as one entry, with carriage returns between its lines.
-        text = line.decode(errors="replace").rstrip("\r").replace("\r", "\n")
-        self._log(LogLine(time.time(), self.id, "function", text))
 
     def _say(self, text: str) -> None:
         self._log(LogLine(time.time(), self.id, "platform", text))
 
     def _exit_text(self) -> str:
-        code = self._process.returncode or 0
-        if code == 0:
+        code = self._process.returncode if self._process else 0
+        if not code:
             return "Runtime exited without providing a reason"
         if code < 0:
-            return f"Runtime exited with error: signal: {signal.strsignal(-code) or -code}".lower().replace("r", "R", 1)
+            return f"Runtime exited with error: signal: {(signal.strsignal(-code) or str(-code)).lower()}"
         return f"Runtime exited with error: exit status {code}"
-
-    def _report(self, invocation: Invocation, duration: float, failure: FunctionError | None) -> None:
-        """END and REPORT. The init phase of a new environment is billed with its first invocation, as since August 2025."""
-        init = self._init_duration * 1000 if self._invocations == 1 else 0.0
-        fields = [
-            f"REPORT RequestId: {invocation.id}",
-            f"Duration: {duration * 1000:.2f} ms",
-            f"Billed Duration: {math.ceil(duration * 1000 + init)} ms",
-            f"Memory Size: {self._settings.memory} MB",
-            f"Max Memory Used: {self._peak_memory} MB",
-        ]
-        if init:
-            fields.append(f"Init Duration: {init:.2f} ms")
-        if failure is not None:
-            timed_out = failure.type == "Sandbox.Timedout"
-            fields.append("Status: timeout" if timed_out else f"Status: error\tError Type: {failure.type}")
-        self._say(f"END RequestId: {invocation.id}")
-        self._say("\t".join(fields))
-
-
-def _failure_text(request_id: str, failure: FunctionError) -> str:
-    if failure.type == "Sandbox.Timedout":
-        now = time.time()
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03d}Z"
-        return f"{stamp} {request_id} {failure.message}"
-    return f"RequestId: {request_id} Error: {failure.message}\n{failure.type}"
 
 
 def _memory(pid: int) -> tuple[int, int]:

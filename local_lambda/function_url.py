@@ -1,12 +1,17 @@
-"""The Function URL: HTTP requests become events of payload format 2.0, answers become HTTP responses. AuthType NONE, buffered.
+"""The Function URL: HTTP requests become events of payload format 2.0, and answers HTTP responses.
 
-Source: AWS, "Invoking Lambda function URLs", and "Working with AWS Lambda proxy integrations for HTTP APIs" for the format.
-It knows nothing of environments.
+AuthType NONE, InvokeMode BUFFERED. It knows nothing of environments. Sources, which do not agree in everything; what
+real Function URLs were recorded to do goes before what the documentation says:
+AWS, "Invoking Lambda function URLs" and "Create AWS Lambda proxy integrations for HTTP APIs" (the format);
+aws/aws-lambda-rust-runtime#586 (cookies are in `cookies` and in `headers.cookie`); ministackorg/ministack#766 (which
+bodies are text); aws/aws-lambda-web-adapter#491 (remapped headers); LocalStack's snapshots of AWS (answers, refusals).
 """
 
 import asyncio
 import base64
+import binascii
 import json
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
@@ -16,24 +21,22 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from local_lambda.runtime_api import Answer, FunctionError, read_up_to
+from local_lambda.runtime_api import CLOSE_TIMEOUT, Answer, FunctionError, read_up_to
 
 REQUEST_LIMIT = 6_291_456
 """Bytes of an event: "Request must be smaller than 6291456 bytes for the InvokeFunction operation"."""
+LINE_LIMIT = 16 * 1024
+"""Bytes of the request line, and of one header."""
 HOP_BY_HOP = frozenset(
-    (
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    )
-)
+    ("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding")
+) | {"upgrade"}
+"""Of the connection, not of the request (RFC 9110 §7.6.1): not in events."""
+REMAPPED = ("connection", "content-length", "date", "server")
+"""Headers that a function cannot set: they leave as x-amzn-remapped-NAME."""
 TEXT_TYPES = ("application/json", "application/javascript", "application/xml")
-"""Bodies of these types, of text/*, and of types that end in +json or +xml, are passed as text; others in base64."""
+"""Bodies of these types, and of text/*, are passed as text; all others in base64."""
+
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class TooManyRequests(Exception):
@@ -42,7 +45,7 @@ class TooManyRequests(Exception):
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """What the event is made of."""
+    """What an event is made of."""
 
     method: str
     target: str
@@ -55,35 +58,41 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
+    """What an answer becomes."""
+
     status: int
     headers: list[tuple[str, str]] = field(default_factory=list)
     body: bytes = b""
 
 
-Submit = Callable[[str, str, bytes], "asyncio.Future[Answer]"]
+Submit = Callable[[str, str, bytes], "asyncio.Task[Answer]"]
 """(request id, trace id, event) -> the answer to come; raises TooManyRequests."""
 
 
 class FunctionUrl:
-    """Begins with `open`; `close_listener` refuses new connections, `close` ends those that are left."""
+    """Begins with `open`; after `refuse` nothing new is taken; `close` ends the connections that are left."""
 
-    def __init__(self, submit: Submit) -> None:
+    def __init__(self, submit: Submit, log: Callable[[str], None]) -> None:
         self._submit = submit
-        self._http = web.Server(self._handle)
+        self._log = log
+        self._http = web.Server(self._handle, access_log=None, max_line_size=LINE_LIMIT, max_field_size=LINE_LIMIT)
         self._listener: asyncio.Server | None = None
         self._port = 0
+        self._refusing = False
 
     async def open(self, host: str, port: int) -> str:
+        """Listen, and return the URL. Raises OSError where the port is taken."""
         self._listener = await asyncio.get_running_loop().create_server(self._http, host, port)
         self._port = self._listener.sockets[0].getsockname()[1]
         return f"http://{f'[{host}]' if ':' in host else host}:{self._port}/"
 
-    async def close_listener(self) -> None:
+    def refuse(self) -> None:
+        self._refusing = True
         if self._listener is not None:
             self._listener.close()
 
     async def close(self) -> None:
-        await self._http.shutdown(0)
+        await self._http.shutdown(CLOSE_TIMEOUT)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         request_id = str(uuid.uuid4())
@@ -97,36 +106,47 @@ class FunctionUrl:
         return response
 
     async def _answer(self, request: web.BaseRequest, request_id: str, trace_id: str) -> HttpAnswer:
+        if self._refusing:
+            return HttpAnswer(503, *_refusal("ServiceUnavailableException", "The service is stopping."))
         body = await read_up_to(request, REQUEST_LIMIT)
-        if body is None:
-            return _error(413, "Request Entity Too Large")
-        headers = [(name, value) for name, value in request.headers.items()]
-        incoming = HttpRequest(request.method, request.raw_path, headers, body, request.remote or "")
-        event = build_event(incoming, request_id, trace_id, time.time(), self._port)
-        payload = json.dumps(event, separators=(",", ":")).encode()
-        if len(payload) >= REQUEST_LIMIT:
-            return _error(413, "Request Entity Too Large")
+        headers = list(request.headers.items())
+        incoming = HttpRequest(request.method, request.raw_path, headers, body or b"", request.remote or "")
+        payload = json.dumps(build_event(incoming, request_id, trace_id, time.time(), self._port)).encode()
+        if body is None or len(payload) >= REQUEST_LIMIT:
+            message = f"Request must be smaller than {REQUEST_LIMIT} bytes for the InvokeFunction operation"
+            return HttpAnswer(413, *_refusal("RequestTooLargeException", message))
         try:
             answer = await asyncio.shield(self._submit(request_id, trace_id, payload))
         except TooManyRequests:
-            return _error(429, "Too Many Requests")
+            return HttpAnswer(429, *_refusal("TooManyRequestsException", "Rate Exceeded."))
         if isinstance(answer, FunctionError):
-            return _error(502, "Internal Server Error")
-        return build_answer(answer.payload)
+            return INTERNAL_SERVER_ERROR
+        try:
+            return build_answer(answer.payload)
+        except ValueError as error:
+            self._log(f"RequestId: {request_id} Error: the function's answer makes no HTTP response: {error}")
+            return INTERNAL_SERVER_ERROR
+
+
+INTERNAL_SERVER_ERROR = HttpAnswer(502, [("content-type", "application/json")], b"Internal Server Error")
+"""What a client sees of a function error; its cause is in the log alone."""
 
 
 def build_event(request: HttpRequest, request_id: str, trace_id: str, now: float, port: int) -> dict[str, Any]:
-    """The event for a request. `now`: seconds since the Unix epoch."""
+    """The event for a request. `now`: seconds since the Unix epoch; `port`: where it came in."""
     path, _, query = request.target.partition("?")
-    cookies = [part.strip() for name, value in request.headers if name.lower() == "cookie" for part in value.split(";")]
     headers = _joined((name.lower(), value) for name, value in request.headers if name.lower() not in HOP_BY_HOP)
-    headers.pop("cookie", None)
-    domain = headers.get("host", "").rpartition(":")[0] or headers.get("host", "")
-    forwarded = headers.get("x-forwarded-for")
-    headers["x-forwarded-for"] = f"{forwarded}, {request.source_ip}" if forwarded else request.source_ip
-    headers["x-forwarded-proto"] = "http"
-    headers["x-forwarded-port"] = str(port)
-    headers["x-amzn-trace-id"] = trace_id
+    cookies = [value.strip() for value in "; ".join(_values(request, "cookie")).split(";") if value.strip()]
+    if cookies:
+        headers["cookie"] = "; ".join(cookies)
+    forwarded_for = headers.get("x-forwarded-for")
+    headers |= {
+        "x-amzn-trace-id": trace_id,
+        "x-forwarded-for": f"{forwarded_for}, {request.source_ip}" if forwarded_for else request.source_ip,
+        "x-forwarded-port": str(port),
+        "x-forwarded-proto": "http",
+    }
+    domain = headers.get("host", "")
     event: dict[str, Any] = {
         "version": "2.0",
         "routeKey": "$default",
@@ -135,9 +155,9 @@ def build_event(request: HttpRequest, request_id: str, trace_id: str, now: float
         "headers": headers,
         "requestContext": {
             "accountId": "anonymous",
-            "apiId": domain.partition(".")[0],
+            "apiId": domain.partition(".")[0].partition(":")[0],
             "domainName": domain,
-            "domainPrefix": domain.partition(".")[0],
+            "domainPrefix": domain.partition(".")[0].partition(":")[0],
             "http": {
                 "method": request.method,
                 "path": path,
@@ -165,33 +185,70 @@ def build_event(request: HttpRequest, request_id: str, trace_id: str, now: float
 
 
 def build_answer(payload: bytes) -> HttpAnswer:
-    """The HTTP response for what a handler returned."""
+    """The HTTP response for what a handler returned, in JSON. Raises ValueError where it makes none."""
     document = json.loads(payload)
+    if isinstance(document, str):
+        return HttpAnswer(200, [("content-type", "application/json")], document.encode())
     if not isinstance(document, dict) or "statusCode" not in document:
-        return HttpAnswer(200, [("content-type", "application/json")], payload)
-    headers = {str(name).lower(): str(value) for name, value in (document.get("headers") or {}).items()}
-    for name in (*HOP_BY_HOP, "content-length", "date"):
-        headers.pop(name, None)
-    headers.setdefault("content-type", "application/json")
-    cookies = [("set-cookie", str(cookie)) for cookie in document.get("cookies") or ()]
+        return HttpAnswer(200, [("content-type", "application/json")], _compact(document))
+    try:
+        status = int(document["statusCode"])
+    except TypeError as error:
+        raise ValueError("statusCode is no number") from error
+    if not 200 <= status <= 599:
+        raise ValueError(f"statusCode is {status}")
+    headers = {"content-type": "application/json"}
+    for name, value in _object(document, "headers").items():
+        name = name.lower()
+        headers[f"x-amzn-remapped-{name}" if name in REMAPPED else name] = _header_value(name, value)
+    cookies = document.get("cookies") or []
+    if not isinstance(cookies, list):
+        raise ValueError("cookies is no list")
+    pairs = [*headers.items(), *(("set-cookie", _header_value("cookies", cookie)) for cookie in cookies)]
+    return HttpAnswer(status, pairs, _body(document))
+
+
+def _body(document: dict[str, Any]) -> bytes:
     body = document.get("body")
     if body is None:
-        content = b""
-    elif isinstance(body, str):
-        content = base64.b64decode(body) if document.get("isBase64Encoded") else body.encode()
-    else:
-        content = json.dumps(body).encode()
-    return HttpAnswer(int(document["statusCode"]), [*headers.items(), *cookies], content)
+        return b""
+    if not isinstance(body, str):
+        return _compact(body)
+    if not document.get("isBase64Encoded"):
+        return body.encode()
+    try:
+        return base64.b64decode(body, validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"body is not base64: {error}") from error
+
+
+def _object(document: dict[str, Any], key: str) -> dict[str, Any]:
+    value = document.get(key) or {}
+    if not isinstance(value, dict):
+        raise ValueError(f"{key} is no object")
+    return value
+
+
+def _header_value(name: str, value: object) -> str:
+    """Its text. Raises ValueError where it, or the name, cannot be in a response (RFC 9110 §5)."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    if not HEADER_NAME.fullmatch(name) or isinstance(value, (dict, list)) or any(mark in text for mark in "\r\n\0"):
+        raise ValueError(f"{name!r} cannot be a header with the value {text!r}")
+    return text
 
 
 def _as_text(body: bytes, content_type: str) -> str | None:
     kind = content_type.partition(";")[0].strip().lower()
-    if not (kind.startswith("text/") or kind in TEXT_TYPES or kind.endswith(("+json", "+xml"))):
+    if not kind.startswith("text/") and kind not in TEXT_TYPES:
         return None
     try:
         return body.decode()
     except UnicodeDecodeError:
         return None
+
+
+def _values(request: HttpRequest, name: str) -> list[str]:
+    return [value for key, value in request.headers if key.lower() == name]
 
 
 def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -202,5 +259,11 @@ def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     return result
 
 
-def _error(status: int, message: str) -> HttpAnswer:
-    return HttpAnswer(status, [("content-type", "application/json")], json.dumps({"message": message}).encode())
+def _compact(document: object) -> bytes:
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _refusal(error_type: str, message: str) -> tuple[list[tuple[str, str]], bytes]:
+    """Headers and body of a response in which Lambda itself refuses a request."""
+    headers = [("content-type", "application/json"), ("x-amzn-errortype", error_type)]
+    return headers, _compact({"Type": "User", "message": message})

@@ -1,13 +1,13 @@
 """Stopping what a control group sends, from the kernel's side: a two-instruction BPF program on the group's way out.
 
-A stopped process's kernel goes on delivering what the process wrote, and acknowledges what it receives; a frozen Lambda's
-does not. So while an environment is frozen, every packet from its sockets is refused. The program's verdict is "dropped for
-local congestion" (net/ipv4: NET_XMIT_DROP): TCP then keeps the data unsent and tries again every half second instead of
-backing off exponentially, so that connections go on at once after a long freeze. What arrives is queued in the sockets, as
-packets for a paused machine are queued on their way; since nothing leaves, no peer can tell.
+A stopped process's kernel goes on delivering what the process wrote, and acknowledges what it receives; a frozen
+Lambda's does not. So while an environment is frozen, every packet from its sockets is refused. The program's verdict is
+"dropped for local congestion" (NET_XMIT_DROP): TCP then keeps the data unsent and tries again every half second instead
+of backing off exponentially, so that connections go on soon after a long freeze. What arrives is queued in the sockets,
+as packets for a paused machine are queued on their way; since nothing leaves, no peer can tell.
 
-Costs some 10 microseconds, needs CAP_BPF and CAP_NET_ADMIN (root), Linux 5.7 and the version 2 hierarchy of control groups.
-A shut gate is a file descriptor: it opens when this process ends, whatever it ends of. Source: bpf(2), linux/bpf.h.
+Costs some 10 microseconds, needs CAP_BPF and CAP_NET_ADMIN (root), Linux 5.7 and control groups of version 2. A shut
+gate is a file descriptor: it opens when this process ends, whatever it ends of. Source: bpf(2), linux/bpf.h.
 """
 
 import ctypes

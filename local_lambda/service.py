@@ -5,11 +5,15 @@ It knows environments and the Function URL; how a process is started or frozen i
 
 import asyncio
 import contextlib
+import shutil
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from local_lambda.control_group import ControlGroups
 from local_lambda.environment import Environment
+from local_lambda.folders import OwnedFolder
 from local_lambda.function_url import FunctionUrl, TooManyRequests
 from local_lambda.runtime_api import Answer, FunctionError, Invocation
 from local_lambda.settings import EnvironmentState, FunctionSettings, InitError, LogLine
@@ -25,68 +29,80 @@ class LocalLambda:
     def __init__(self, settings: FunctionSettings, *, log: Callable[[LogLine], None]) -> None:
         self._settings = settings
         self._log = log
+        self._scratch: OwnedFolder | None = None
         self._groups: ControlGroups | None = None
-        self._front = FunctionUrl(self._submit)
+        self._front = FunctionUrl(self._submit, self._say)
         self._fleet: set[Environment] = set()
         self._idle: list[Environment] = []  # the last one used is the first one to be used again
-        self._serving: dict[Environment, asyncio.Task[None]] = {}
+        self._serving: dict[Environment, asyncio.Task[Answer]] = {}
         self._reapers: dict[Environment, asyncio.TimerHandle] = {}
         self._reaping: set[asyncio.Task[None]] = set()
 
     async def start(self, host: str, port: int) -> str:
         """Listen, and return the Function URL; port 0 takes a free one. Raises OSError where the port is taken."""
         url = await self._front.open(host, port)
-        self._groups = _open_groups(self._settings, self._log)
+        self._scratch = _scratch()
+        if self._settings.freeze == "auto":
+            try:
+                self._groups = ControlGroups.open()
+            except OSError as error:
+                self._say(f"Only the processes of idle environments are frozen, not their network: {error}")
         return url
 
     async def reload(self, settings: FunctionSettings | None = None, *, grace: float = 2.0) -> None:
-        """New environments for all requests from now on. Those at work get `grace` seconds to finish, then they are ended."""
+        """New environments for all requests from now on. Those at work get `grace` seconds, then they are ended."""
         self._settings = settings or self._settings
         await self._retire(grace)
 
     async def stop(self, *, grace: float = 2.0) -> None:
         """Take no more requests, give those at work `grace` seconds, and leave no process behind."""
-        await self._front.close_listener()
+        self._front.refuse()
         await self._retire(grace)
         await asyncio.gather(*self._reaping)
         await self._front.close()
         if self._groups is not None:
             self._groups.close()
             self._groups = None
+        if self._scratch is not None:
+            self._scratch.close()
+            self._scratch = None
 
     @property
     def environments(self) -> tuple[EnvironmentState, ...]:
         """Those that new requests may get, at this moment."""
         return tuple(environment.snapshot for environment in self._fleet)
 
-    def _submit(self, request_id: str, trace_id: str, event: bytes) -> asyncio.Future[Answer]:
-        """Find an environment for an event. Raises TooManyRequests. The invocation goes on if nobody awaits its answer."""
-        settings = self._settings
+    def _submit(self, request_id: str, trace_id: str, event: bytes) -> asyncio.Task[Answer]:
+        """Find an environment for an event. Raises TooManyRequests. It is served also if nobody awaits the answer."""
+        while self._idle and self._idle[-1].state == "ended":  # its process ended by itself, and is being cleared up
+            self._forget(self._idle[-1])
         if self._idle:
             environment = self._idle.pop()
             self._reapers.pop(environment).cancel()
-        elif len(self._fleet) < settings.environments:
-            environment = Environment(settings, self._groups, self._log)
-            self._fleet.add(environment)
-            environment.ended.add_done_callback(lambda _: self._forget(environment))
+        elif len(self._fleet) < self._settings.environments:
+            environment = self._new_environment()
         else:
             raise TooManyRequests
-        arn = f"arn:aws:lambda:{region()}:{ACCOUNT}:function:{settings.name}"
-        invocation = Invocation(request_id, event, 0.0, arn, trace_id)
-        task = asyncio.create_task(self._serve(environment, invocation))
+        arn = f"arn:aws:lambda:{region()}:{ACCOUNT}:function:{self._settings.name}"
+        task = asyncio.create_task(self._serve(environment, Invocation(request_id, event, arn, trace_id)))
         self._serving[environment] = task
-        return invocation.answer
+        return task
 
-    async def _serve(self, environment: Environment, invocation: Invocation) -> None:
+    def _new_environment(self) -> Environment:
+        assert self._scratch is not None
+        environment = Environment(self._settings, self._scratch.path, self._groups, self._log)
+        self._fleet.add(environment)
+        environment.ended.add_done_callback(lambda _: self._forget(environment))
+        return environment
+
+    async def _serve(self, environment: Environment, invocation: Invocation) -> Answer:
         try:
             if environment.state == "starting":
                 error = await environment.start()
                 if error is not None:
-                    invocation.settle(FunctionError(error.type, error.message))
-                    return
-            await environment.serve(invocation)
+                    return FunctionError(error.type, error.message)
+            return await environment.serve(invocation)
         finally:
-            invocation.settle(FunctionError("Sandbox.Failure", "the environment could not be started"))
             del self._serving[environment]
             if environment.state == "idle" and environment in self._fleet:
                 self._rest(environment)
@@ -120,15 +136,23 @@ class LocalLambda:
         if task is not None:
             await asyncio.wait({task}, timeout=grace)
         await environment.stop()
+        if task is not None:
+            await asyncio.wait({task})
+
+    def _say(self, text: str) -> None:
+        self._log(LogLine(time.time(), "", "platform", text))
 
 
-async def check_init(settings: FunctionSettings) -> InitError | None:
+async def check_init(settings: FunctionSettings, *, log: Callable[[LogLine], None] | None = None) -> InitError | None:
     """Start one environment, see whether the function can be initialised, and end it again."""
-    environment = Environment(settings, None, lambda line: None)
-    error = await environment.start()
-    if error is None:
+    scratch = _scratch()
+    try:
+        environment = Environment(settings, scratch.path, None, log or (lambda line: None))
+        error = await environment.start()
         await environment.stop()
-    return error
+        return error
+    finally:
+        scratch.close()
 
 
 async def serve(settings: FunctionSettings, host: str, port: int, *, log: Callable[[LogLine], None]) -> None:
@@ -142,12 +166,5 @@ async def serve(settings: FunctionSettings, host: str, port: int, *, log: Callab
         await service.stop()
 
 
-def _open_groups(settings: FunctionSettings, log: Callable[[LogLine], None]) -> ControlGroups | None:
-    if settings.freeze != "auto":
-        return None
-    try:
-        return ControlGroups.open()
-    except OSError as error:
-        text = f"Only the processes of idle environments are frozen, not their network: {error}"
-        log(LogLine(time.time(), "", "platform", text))
-        return None
+def _scratch() -> OwnedFolder:
+    return OwnedFolder.create(Path(tempfile.gettempdir()), shutil.rmtree)

@@ -32,7 +32,7 @@ class FunctionSettings:
     idle_timeout: float = 300.0
     """Seconds after which an environment that serves nothing is reaped."""
     freeze: Freeze = "auto"
-    """Between invocations: "process" stops the process, "auto" also its network where the machine allows, "none" neither."""
+    """Between invocations: "process" stops the process, "auto" also its network where allowed, "none" neither."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables for the function, over those of the caller."""
     python: str = sys.executable

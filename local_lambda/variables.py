@@ -4,14 +4,14 @@ Source: AWS, "Using Lambda environment variables", defined runtime environment v
 """
 
 import os
-import platform
 from datetime import datetime, timezone
+from pathlib import Path
 
 from local_lambda.settings import FunctionSettings
 
 DEFAULT_REGION = "us-east-1"
 RESERVED_PREFIXES = ("AWS_LAMBDA_", "_LAMBDA_", "_X_AMZN_", "_HANDLER")
-"""Not passed through from the caller. One of them, AWS_LAMBDA_MAX_CONCURRENCY, makes the runtime client fork workers."""
+"""Not passed through from the caller: AWS_LAMBDA_MAX_CONCURRENCY, for one, makes the runtime client fork workers."""
 LOGGING_VARIABLES = ("AWS_LAMBDA_LOG_FORMAT", "AWS_LAMBDA_LOG_LEVEL")
 """The exceptions: settings of the function, not facts about it."""
 
@@ -21,8 +21,11 @@ def region() -> str:
     return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or DEFAULT_REGION
 
 
-def variables(settings: FunctionSettings, runtime_api: str, environment_id: str, scratch: str) -> dict[str, str]:
-    """All variables for one environment. `scratch` becomes TMPDIR: its own folder, where Lambda has its own /tmp."""
+def variables(settings: FunctionSettings, runtime_api: str, environment_id: str, scratch: Path) -> dict[str, str]:
+    """All variables for one environment but AWS_EXECUTION_ENV, which its interpreter knows best.
+
+    `scratch` becomes TMPDIR: a folder of its own, where Lambda has a /tmp of its own.
+    """
     given = {**os.environ, **settings.environment}
     passed = {
         key: value for key, value in given.items() if key in LOGGING_VARIABLES or not key.startswith(RESERVED_PREFIXES)
@@ -33,7 +36,6 @@ def variables(settings: FunctionSettings, runtime_api: str, environment_id: str,
         "AWS_DEFAULT_REGION": region(),
         **passed,
         "_HANDLER": settings.handler,
-        "AWS_EXECUTION_ENV": f"AWS_Lambda_python{'.'.join(platform.python_version_tuple()[:2])}",
         "AWS_LAMBDA_FUNCTION_NAME": settings.name,
         "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(settings.memory),
@@ -43,6 +45,6 @@ def variables(settings: FunctionSettings, runtime_api: str, environment_id: str,
         "AWS_LAMBDA_RUNTIME_API": runtime_api,
         "LAMBDA_TASK_ROOT": str(settings.root),
         "LAMBDA_RUNTIME_DIR": "/var/runtime",
-        "TMPDIR": scratch,
+        "TMPDIR": str(scratch),
         "TZ": ":UTC",
     }
