@@ -28,6 +28,8 @@ AIOHTTP = {"aiohttp", "multidict", "yarl"}
 AWS = {"boto3", "botocore"}
 COMMAND_LINE = {"click", "rich", "watchfiles"}
 OBSERVATION = {"structlog", "prometheus_client"}
+# What every install has: the gateway takes websockets' C routine for masks.
+BASE = {"websockets", "msgpack"}
 MAY_IMPORT: dict[str, set[str]] = {
     "protocol": {"protocol", "msgpack"},
     "lambda_client": {"lambda_client", "protocol", "websockets"},
