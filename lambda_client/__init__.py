@@ -1,0 +1,16 @@
+"""Dialback inside a Lambda function: a handler whose request and response stream, in the function that you already have."""
+
+from __future__ import annotations
+
+from lambda_client.handler import stream_handler
+from lambda_client.request import Request, RequestIdFilter, SyncRequest, current_request
+from lambda_client.response import Response
+
+__all__ = [
+    "Request",
+    "RequestIdFilter",
+    "Response",
+    "SyncRequest",
+    "current_request",
+    "stream_handler",
+]

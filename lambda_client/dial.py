@@ -1,0 +1,271 @@
+"""One WebSocket to a gateway: opened, read, written, closed. Knows neither sessions nor handlers: messages in, messages out.
+
+`websockets` does RFC 6455 (sans-I/O); the writing is ours, so that what is ready in one turn of the loop leaves in one write
+and little lies unsent below the session's scheduler. Redirects are never followed: a 3xx is a refused dial.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket as sockets
+from functools import lru_cache
+from typing import TYPE_CHECKING, Protocol, cast
+
+from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidStatus
+from websockets.frames import Frame, Opcode
+from websockets.uri import WebSocketURI
+
+from lambda_client.wire import CLOSE_UNSUPPORTED, MAX_FRAME_SIZE, REASON_HEADER, REFUSALS, DialRefused
+
+if TYPE_CHECKING:
+    import ssl
+
+    from lambda_client.trust import Endpoint
+
+LOG = logging.getLogger("dialback")
+
+UNSENT_LIMIT = (
+    128 << 10
+)  # bytes in the kernel, and as many in the transport: 256 KiB below the scheduler (PROTOCOL §2.5)
+RESUMABLE_CLOSES = frozenset({1001, 1006, 4001})  # after these the session may go on (docs/protocol.md §3.5)
+
+
+class DialFailed(Exception):
+    """No WebSocket came of a dial. `is_final`: another try would end the same."""
+
+    def __init__(self, reason: str, *, is_final: bool = False) -> None:
+        super().__init__(reason)
+        self.is_final = is_final
+
+
+class Socket(Protocol):
+    """What a link sends through."""
+
+    @property
+    def room(self) -> int:
+        """Bytes that may be sent now."""
+
+    def send(self, messages: list[bytes]) -> None: ...
+
+    def close(self, code: int) -> None:
+        """Say why and leave; nothing is heard of the socket any more. Idempotent."""
+
+
+class Listener(Protocol):
+    """What a socket tells its link. Nothing comes after `lost`, or after `close` was called."""
+
+    def opened(self, socket: Socket) -> None: ...
+    def received(self, message: bytes) -> None: ...
+    def heard(self) -> None: ...
+    def writable(self) -> None: ...
+    def lost(self, reason: str, *, is_final: bool) -> None: ...
+
+
+class WebSocketDial(asyncio.Protocol):
+    """Begins with a dial, ends when `lost` was told or `close` called."""
+
+    def __init__(self, endpoint: Endpoint, headers: list[tuple[str, str]], listener: Listener) -> None:
+        uri = WebSocketURI(endpoint.is_secure, endpoint.host, endpoint.port, endpoint.path, endpoint.query)
+        self._protocol = ClientProtocol(uri, max_size=MAX_FRAME_SIZE, logger=_quiet())
+        self._listener: Listener | None = listener
+        self._headers = headers
+        self._fragments: list[bytes] = []
+        self._transport: asyncio.Transport | None = None
+        self._is_paused = False
+        self._is_open = False
+        self.answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    # What the transport tells
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=UNSENT_LIMIT // 2, low=UNSENT_LIMIT // 4)
+        _bound_unsent(transport.get_extra_info("socket"))
+        request = self._protocol.connect()
+        for name, value in self._headers:
+            request.headers[name] = value
+        self._protocol.send_request(request)
+        self._flush()
+
+    def data_received(self, data: bytes) -> None:
+        if self._listener is None:
+            return
+        self._listener.heard()
+        self._protocol.receive_data(data)
+        self._take_events()
+
+    def eof_received(self) -> bool:
+        self._lose("the gateway closed the connection")
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._lose(f"the connection was lost: {type(error).__name__}" if error else "the connection was closed")
+
+    def pause_writing(self) -> None:
+        self._is_paused = True
+
+    def resume_writing(self) -> None:
+        self._is_paused = False
+        if self._listener is not None:
+            self._listener.writable()
+
+    # What the link asks
+
+    @property
+    def room(self) -> int:
+        if self._transport is None or self._is_paused or not self._is_open:
+            return 0
+        return max(0, UNSENT_LIMIT - self._transport.get_write_buffer_size())
+
+    def send(self, messages: list[bytes]) -> None:
+        for message in messages:
+            self._protocol.send_binary(message)
+        self._flush()
+
+    def close(self, code: int) -> None:
+        self._listener = None
+        if self._transport is None or self._transport.is_closing():
+            return
+        if self._is_open and self._protocol.close_sent is None:
+            self._protocol.send_close(code)
+            self._flush()
+        # TLS would wait for the peer's goodbye, and a full buffer for its reading: both outlast an invocation.
+        if self._is_paused or self._protocol.uri.secure:
+            self._transport.abort()
+        else:
+            self._transport.close()
+
+    # Inside
+
+    def _take_events(self) -> None:
+        for event in self._protocol.events_received():
+            if self._listener is None:
+                return
+            if isinstance(event, Frame):
+                self._take_frame(event)
+            elif self._protocol.handshake_exc is None:
+                self._is_open = True
+                self._listener.opened(self)
+                if not self.answered.done():
+                    self.answered.set_result(None)
+        self._flush()
+        if self._protocol.handshake_exc is not None:
+            self._refuse(self._protocol.handshake_exc)
+        elif self._protocol.parser_exc is not None:
+            self._lose(f"not WebSocket: {self._protocol.parser_exc}", is_final=True)
+
+    def _take_frame(self, frame: Frame) -> None:
+        assert self._listener is not None
+        if frame.opcode is Opcode.BINARY and frame.fin:
+            self._listener.received(bytes(frame.data))
+        elif frame.opcode is Opcode.BINARY or frame.opcode is Opcode.CONT:
+            self._fragments.append(bytes(frame.data))
+            if frame.fin:
+                message, self._fragments = b"".join(self._fragments), []
+                self._listener.received(message)
+        elif frame.opcode is Opcode.TEXT:
+            listener = self._listener
+            self.close(CLOSE_UNSUPPORTED)
+            listener.lost("a text message", is_final=True)
+        elif frame.opcode is Opcode.CLOSE:
+            close = self._protocol.close_rcvd
+            code = close.code if close is not None else 1006
+            self._flush()
+            self._lose(f"the gateway closed the socket: {code}", is_final=code not in RESUMABLE_CLOSES)
+
+    def _refuse(self, error: Exception) -> None:
+        """The answer to the upgrade was none: a refusal with its reason, or a failure."""
+        self._listener = None
+        if self._transport is not None:
+            self._transport.abort()
+        if self.answered.done():
+            return
+        if isinstance(error, InvalidStatus):
+            status, reason = error.response.status_code, error.response.headers.get(REASON_HEADER, "")
+            if reason in REFUSALS:
+                self.answered.set_exception(DialRefused(reason))
+            else:
+                self.answered.set_exception(DialFailed(f"HTTP {status}", is_final=status < 500 and status != 429))
+        else:
+            self.answered.set_exception(DialFailed(f"{type(error).__name__}: {error}"))
+
+    def _lose(self, reason: str, *, is_final: bool = False) -> None:
+        listener, self._listener = self._listener, None
+        if self._transport is not None:
+            self._transport.close()
+        if not self.answered.done():
+            self.answered.set_exception(DialFailed(reason))
+        elif listener is not None:
+            listener.lost(reason, is_final=is_final)
+
+    def _flush(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            data = b"".join(
+                self._protocol.data_to_send()
+            )  # its mark for the end of the stream is empty, and closing is ours
+            if data:
+                self._transport.write(data)
+
+
+async def dial(endpoint: Endpoint, headers: list[tuple[str, str]], listener: Listener) -> Socket:
+    """Open a WebSocket to the endpoint. The caller bounds the time.
+
+    Raises `DialRefused` (the gateway said why) and `DialFailed` (nothing came of it).
+    """
+    _warn_without_speedups()
+    loop = asyncio.get_running_loop()
+    context = _tls_context(os.environ.get("DIALBACK_CA_FILE")) if endpoint.is_secure else None
+    socket = WebSocketDial(endpoint, headers, listener)
+    try:
+        await loop.create_connection(
+            lambda: socket,
+            endpoint.host,
+            endpoint.port,
+            ssl=context,
+            server_hostname=endpoint.host if context else None,
+        )
+        await socket.answered
+    except OSError as error:
+        raise DialFailed(f"{type(error).__name__}: {error}") from error
+    except BaseException:
+        socket.close(1000)
+        if socket.answered.done() and not socket.answered.cancelled():
+            socket.answered.exception()  # whatever it was, the caller has its own reason now
+        raise
+    return socket
+
+
+@lru_cache(maxsize=4)
+def _tls_context(ca_file: str | None) -> ssl.SSLContext:
+    """Certificates and names are always verified, against the system's authorities or `DIALBACK_CA_FILE` (PEM)."""
+    import ssl
+
+    return ssl.create_default_context(cafile=ca_file or None)
+
+
+@lru_cache(maxsize=1)
+def _warn_without_speedups() -> None:
+    try:
+        import websockets.speedups  # noqa: F401
+    except ImportError:
+        LOG.warning(
+            "websockets.speedups is missing: streams cost much more CPU; install the wheel of the function's own platform"
+        )
+
+
+@lru_cache(maxsize=1)
+def _quiet() -> logging.Logger:
+    """websockets logs whole messages at DEBUG, headers with secrets among them: not through the function's log."""
+    logger = logging.Logger("dialback.websocket", logging.WARNING)
+    logger.parent = LOG
+    return logger
+
+
+def _bound_unsent(sock: sockets.socket) -> None:
+    if hasattr(sockets, "TCP_NOTSENT_LOWAT"):
+        sock.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_NOTSENT_LOWAT, UNSENT_LIMIT)
+    else:
+        sock.setsockopt(sockets.SOL_SOCKET, sockets.SO_SNDBUF, UNSENT_LIMIT)

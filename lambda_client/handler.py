@@ -1,0 +1,120 @@
+"""`stream_handler`: what a function's file names as its handler. Decides by the parameters what kind of handler it is."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial, update_wrapper
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, Union, overload
+
+from lambda_client.plain import EventHandler, Handler, RequestHandler
+from lambda_client.request import Request, SyncRequest
+from lambda_client.response import Piece, Returned
+from lambda_client.stream import LambdaContext
+
+if TYPE_CHECKING:
+    from lambda_client.environment import Environment, Lifespan
+
+AsyncForm = Callable[[Request], Union[Awaitable[Returned], AsyncIterator[Piece]]]
+SyncForm = Callable[[SyncRequest], Returned]
+EventForm = Callable[[Any, Any], Any]
+
+_A = TypeVar("_A", bound=AsyncForm)
+_S = TypeVar("_S", bound=SyncForm)
+_E = TypeVar("_E", bound=EventForm)
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+_FORMS = (
+    "a handler takes one positional parameter, the request:\n"
+    "    async def handler(request): ...      (or def)\n"
+    "or two, as existing Lambda code does:\n"
+    "    def handler(event, context): ...     (or async def)"
+)
+
+
+class StreamHandler(Generic[_F]):
+    """What Lambda calls: `(event, context)`. Begins at decoration; its environment begins with the first call."""
+
+    def __init__(self, fn: _F, concurrency: int, lifespan: Lifespan | None) -> None:
+        self.fn = fn
+        """The undecorated function."""
+        if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
+            raise ValueError(f"concurrency is a number of streams, at least 1, not {concurrency!r}")
+        self.concurrency = concurrency
+        self.lifespan = lifespan
+        self.handler = inspect_handler(fn)
+        self._environment: Environment | None = None
+        update_wrapper(self, fn)
+        if "DIALBACK_GATEWAY" in os.environ:
+            # A function that will dial loads what that takes now: an init has the whole processor, a small function's
+            # invocation a fraction of it.
+            import lambda_client.dial
+            import lambda_client.environment  # noqa: F401
+
+    def __call__(self, event: Any, context: LambdaContext) -> Any:
+        """One invocation: an invitation is dialled and served, anything else is answered buffered."""
+        if self._environment is None:
+            from lambda_client.environment import Environment
+
+            self._environment = Environment(self.handler, self.concurrency, self.lifespan, os.environ)
+        return self._environment.invoke(event, context)
+
+    def __repr__(self) -> str:
+        return f"<stream_handler {getattr(self.fn, '__qualname__', self.fn)!s}>"
+
+
+class _Decorator(Protocol):
+    """What `stream_handler(concurrency=…)` returns."""
+
+    @overload
+    def __call__(self, fn: _A, /) -> StreamHandler[_A]: ...
+    @overload
+    def __call__(self, fn: _S, /) -> StreamHandler[_S]: ...
+    @overload
+    def __call__(self, fn: _E, /) -> StreamHandler[_E]: ...
+
+
+@overload
+def stream_handler(fn: _A, /) -> StreamHandler[_A]: ...
+@overload
+def stream_handler(fn: _S, /) -> StreamHandler[_S]: ...
+@overload
+def stream_handler(fn: _E, /) -> StreamHandler[_E]: ...
+@overload
+def stream_handler(*, concurrency: int = 1, lifespan: Lifespan | None = None) -> _Decorator: ...
+def stream_handler(fn: Any = None, /, *, concurrency: int = 1, lifespan: Lifespan | None = None) -> Any:
+    """Make a function a Lambda handler whose requests and responses stream through a Dialback gateway.
+
+    `concurrency`: how many requests one environment serves at once. `lifespan`: called without arguments once per environment,
+    gives an async context manager; what that yields is `request.state`.
+    Raises `TypeError` for a function that is none of the forms, `ValueError` for a concurrency below 1.
+    """
+    if fn is None:
+        return lambda decorated: StreamHandler(decorated, concurrency, lifespan)
+    return StreamHandler(fn, concurrency, lifespan)
+
+
+def inspect_handler(fn: Callable[..., Any]) -> Handler:
+    """The kind of handler, by its positional parameters. Raises `TypeError` that names both forms."""
+    if isinstance(fn, StreamHandler):
+        raise TypeError("stream_handler was applied twice")
+    if not callable(fn) or inspect.isclass(fn):
+        raise TypeError(f"{fn!r} is no function; {_FORMS}")
+    parameters = inspect.signature(fn).parameters.values()
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    others = [
+        p for p in parameters if p not in positional and not (p.kind is p.KEYWORD_ONLY and p.default is not p.empty)
+    ]
+    is_request = bool(positional) and (positional[0].name == "request" or "Request" in str(positional[0].annotation))
+    if others or len(positional) not in (1, 2) or (len(positional) == 2 and is_request):
+        raise TypeError(f"{getattr(fn, '__qualname__', fn)}{inspect.signature(fn)}: {_FORMS}")
+    kind = RequestHandler if len(positional) == 1 else EventHandler
+    return kind(fn, is_async=_is_async(fn))
+
+
+def _is_async(fn: Any) -> bool:
+    while isinstance(fn, partial):
+        fn = fn.func
+    called = fn if inspect.isroutine(fn) else type(fn).__call__
+    return inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called)

@@ -1,0 +1,395 @@
+"""A link: one session with a gateway node, over one socket after another. The driver of the sans-I/O session.
+
+One coroutine, `lease`, is the policy (dial, offer, linger, park, redial, give up in time); the callbacks below it are the
+mechanism (bytes in, events; frames out, once per turn of the loop; one timer). Knows sockets as `Socket`, handlers as `run`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from lambda_client import wire
+from lambda_client.link_stream import LinkStream
+from lambda_client.stream import LambdaContext
+from lambda_client.wire import Code, DialRefused, FunctionSession, ProtocolError
+
+if TYPE_CHECKING:
+    from lambda_client.dial import Listener, Socket
+    from lambda_client.trust import Admitted, Endpoint
+
+LOG = logging.getLogger("dialback")
+
+DIAL_TIMEOUT = 5.0  # seconds for one dial, from the first packet to WELCOME
+FIRST_DIAL_PATIENCE = 8.0  # seconds for all dials before the first WELCOME; afterwards the gateway's grace bounds them
+BACKOFF = (0.05, 2.0)  # seconds: before the second dial, doubled up to the last
+STOP_TIMEOUT = 0.3  # seconds that cancelled code gets before its stream is ended without it
+PARK_PATIENCE = 0.25  # seconds for PARKED when the invocation's time is up
+
+Dialler = Callable[["Endpoint", "list[tuple[str, str]]", "Listener"], Awaitable["Socket"]]
+
+
+class Outcome(NamedTuple):
+    """How a lease ended. `was_answered`: the gateway has heard of the invitation; another session need not present it."""
+
+    lease: int | None
+    text: str
+    was_answered: bool
+
+
+class Link:
+    """Begins with an invitation to a node that has no link here yet, ends with its session."""
+
+    def __init__(
+        self, admitted: Admitted, session_id: bytes, dialler: Dialler, run: Callable[[LinkStream], Awaitable[None]]
+    ) -> None:
+        self.session = FunctionSession(session_id, admitted.session_key(session_id), admitted.token)
+        self.run = run
+        self._endpoint = admitted.endpoint
+        self._dialler = dialler
+        self._loop = asyncio.get_running_loop()
+        self._socket: Socket | None = None
+        self._streams: dict[int, LinkStream] = {}  # whose session knows them still
+        self._running: dict[asyncio.Task[None], LinkStream] = {}  # whose code has not stopped
+        self._context: LambdaContext | None = None
+        self._is_granted = self._is_parked = self._was_answered = False
+        self._linger = 0.0
+        self._failure = ""  # why the session ended
+        self._dials = 0  # since the last WELCOME
+        self._was_welcomed = False
+        self._welcomed: asyncio.Future[None] | None = None
+        self._transmit_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._changed = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    # Policy: one invocation
+
+    async def check(self) -> bool:
+        """Whether a link of an earlier invocation may be trusted: what came while nothing ran here is dealt with first."""
+        for _ in range(3):  # a FIN is read in the second turn of the loop, one inside TLS in the third
+            await asyncio.sleep(0)
+        return not self.session.is_ended and self._socket is not None
+
+    async def lease(self, admitted: Admitted, places: int, remaining: float, context: LambdaContext) -> Outcome:
+        """Offer a lease of `places` streams for `remaining` seconds, serve it until it is over."""
+        self._context = context
+        self._is_granted = self._is_parked = self._was_answered = False
+        self._linger = 0.0
+        started = self._loop.time()
+        lease = self.session.offer_lease(admitted.token, places, remaining, started)
+        self.wake()
+        try:
+            text = await self._serve(started, started + remaining)
+        except DialRefused as refusal:
+            self._was_answered = True
+            text = self._give_up(f"refused: {refusal.reason}")
+        finally:
+            await self._stop_streams(Code.LOST)
+        return Outcome(lease if self._is_granted else None, text, self._was_answered)
+
+    async def _serve(self, started: float, deadline: float) -> str:
+        idle_since: float | None = None
+        while True:
+            now = self._loop.time()
+            if self._is_parked:
+                return "parked" if self._is_granted else "unneeded"
+            if self.session.is_ended:
+                return f"lost: {self._failure}"
+            if now >= deadline:
+                return await self._run_out()
+            if self._socket is None:
+                if not self._was_welcomed and now - started >= FIRST_DIAL_PATIENCE:
+                    return self._give_up(f"unreachable: {self._failure}")
+                await self._dial(deadline)
+                continue
+            until = deadline
+            if not self.session.can_park or self._running:
+                idle_since = None
+            else:
+                idle_since = now if idle_since is None else idle_since
+                until = min(until, idle_since + self._linger)
+                if now >= idle_since + self._linger:
+                    self.session.park(now)
+                    self.wake()
+                    until = deadline
+            await self._wait(until)
+
+    async def _dial(self, deadline: float) -> None:
+        """One dial, after its backoff. Raises `DialRefused`; any other failure leaves the link without a socket."""
+        if self._dials:
+            least, most = BACKOFF
+            until = self._loop.time() + min(most, least * 2 ** (self._dials - 1)) * random.uniform(0.5, 1.0)
+            while self._loop.time() < min(until, deadline) and not self.session.is_ended:
+                await self._wait(min(until, deadline))
+        if self.session.is_ended or self._loop.time() >= deadline:
+            return
+        self._dials += 1
+        self._welcomed = self._loop.create_future()
+        headers = self.session.dial(self._loop.time()).to_headers()
+        try:
+            await asyncio.wait_for(self._open(headers), min(DIAL_TIMEOUT, deadline - self._loop.time()))
+        except (DialRefused, asyncio.CancelledError):
+            raise
+        except Exception as error:  # what can go wrong on a network is not a closed list
+            self._drop_socket(f"{error}" or type(error).__name__)
+            LOG.warning("dialling %s:%d failed: %s", self._endpoint.host, self._endpoint.port, self._failure)
+            if getattr(error, "is_final", False):
+                self._give_up(self._failure)
+        finally:
+            self._welcomed = None
+
+    async def _open(self, headers: list[tuple[str, str]]) -> None:
+        assert self._welcomed is not None
+        await self._dialler(self._endpoint, headers, self)
+        await self._welcomed
+
+    async def _run_out(self) -> str:
+        """The invocation's time is up: stop the code, say so, and be gone before the platform's axe."""
+        await self._stop_streams(Code.TIMEOUT)
+        if self.session.can_park and self._socket is not None:
+            self.session.park(self._loop.time())
+            self._transmit()
+            limit = self._loop.time() + PARK_PATIENCE
+            while not self._is_parked and not self.session.is_ended and self._loop.time() < limit:
+                await self._wait(limit)
+        if not self._is_parked:
+            self._give_up("the invocation's time is up")
+        return "timed out"
+
+    async def _stop_streams(self, code: Code) -> None:
+        """Cancel what runs, wait for it, and end without it what does not stop."""
+        for stream in self._running.values():
+            stream.cancel(code)
+        if self._running:
+            await asyncio.wait(self._running, timeout=STOP_TIMEOUT)
+        for stream in list(self._running.values()):
+            LOG.error("request %s: its code did not stop; its stream was ended without it", stream.id)
+            stream.abandon()
+        self._running.clear()
+        self._transmit()
+        if self._socket is None:
+            await asyncio.sleep(0)  # a transport closes its socket in the turn after
+
+    def _give_up(self, reason: str) -> str:
+        """End the session; whoever waits on it is told by what follows."""
+        self._handle(self.session.end(reason))
+        return reason
+
+    def close(self, reason: str) -> None:
+        """The environment drops this link. Idempotent."""
+        self._give_up(reason)
+
+    async def _wait(self, until: float) -> None:
+        """Until something changed, or a time of the loop's clock. Returns at once when something changed since the last wait."""
+        if not self._changed:
+            self._waiter = self._loop.create_future()
+            timer = self._loop.call_at(until, self._change)
+            try:
+                await self._waiter
+            finally:
+                timer.cancel()
+                self._waiter = None
+        self._changed = False
+
+    def _change(self) -> None:
+        self._changed = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # For the streams
+
+    def start_reading(self, stream: int) -> None:
+        self.session.start_reading(stream)
+        self.wake()
+
+    def consume(self, stream: int, size: int) -> None:
+        self.session.consume(stream, size, self._loop.time())
+        if self.session.has_frames_to_send:
+            self.wake()
+
+    def wake(self) -> None:
+        """Send what is ready, once, before this turn of the loop is over."""
+        if not self._transmit_due:
+            self._transmit_due = True
+            self._loop.call_soon(self._transmit)
+
+    # From the socket
+
+    def opened(self, socket: Socket) -> None:
+        self._socket = socket
+
+    def received(self, message: bytes) -> None:
+        try:
+            events = self.session.receive(message, self._loop.time())
+        except ProtocolError as error:
+            self._break(error)
+            return
+        self._handle(events)
+        if self.session.has_frames_to_send:
+            self.wake()
+        self._arm()
+
+    def heard(self) -> None:
+        self.session.heard(self._loop.time())
+
+    def writable(self) -> None:
+        self.wake()
+
+    def lost(self, reason: str, *, is_final: bool) -> None:
+        if is_final:
+            self._give_up(reason)
+        else:
+            self._drop_socket(reason)
+
+    # Mechanism
+
+    def _transmit(self) -> None:
+        self._transmit_due = False
+        try:
+            while self._socket is not None and (room := self._socket.room) > 0:
+                frames = self.session.frames_to_send(room, self._loop.time())
+                if not frames:
+                    break
+                self._socket.send(frames)
+        except ProtocolError as error:
+            self._break(error)
+            return
+        self._handle(self.session.pending_events())
+        self._arm()
+
+    def _arm(self) -> None:
+        """One timer, for the session's next time. Armed too early it finds nothing due; never too late."""
+        at = self.session.next_timeout()
+        if self._timer is not None:
+            if at is not None and self._timer.when() <= at:
+                return
+            self._timer.cancel()
+            self._timer = None
+        if at is not None:
+            self._timer = self._loop.call_at(at, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._handle(self.session.handle_timeout(self._loop.time()))
+        self._transmit()
+
+    def _break(self, error: ProtocolError) -> None:
+        LOG.error("the gateway broke the protocol: %s", error)
+        self._close_socket(wire.CLOSE_PROTOCOL_ERROR)
+        self._give_up(f"protocol error: {error}")
+
+    def _close_socket(self, code: int) -> None:
+        socket, self._socket = self._socket, None
+        if socket is not None:
+            socket.close(code)
+
+    def _drop_socket(self, reason: str) -> None:
+        """Give the socket up, not the session."""
+        self._failure = reason
+        self._close_socket(wire.CLOSE_GOING_AWAY)
+        if self._welcomed is not None and not self._welcomed.done():
+            self._welcomed.set_exception(ConnectionError(reason))
+        self._handle(self.session.socket_lost(self._loop.time()))
+        self._arm()
+        self._change()
+
+    def _handle(self, events: list[wire.Event]) -> None:
+        for event in events:
+            handler = _HANDLERS.get(type(event))
+            if handler is not None:
+                handler(self, event)
+
+    def _on_welcomed(self, event: wire.Welcomed) -> None:
+        self._dials = 0
+        self._was_welcomed = True
+        if self._welcomed is not None and not self._welcomed.done():
+            self._welcomed.set_result(None)
+        self.wake()
+        self._change()
+
+    def _on_granted(self, event: wire.LeaseGranted) -> None:
+        self._is_granted = self._was_answered = True
+        self._linger = event.linger
+        self._change()
+
+    def _on_released(self, event: wire.LeaseReleased) -> None:
+        self._linger = 0.0
+        self._change()
+
+    def _on_parked(self, event: wire.Parked) -> None:
+        self._is_parked = self._was_answered = True
+        self._change()
+
+    def _on_opened(self, event: wire.StreamOpened) -> None:
+        assert self._context is not None  # a stream is opened in a lease alone
+        self._was_answered = True
+        stream = LinkStream(self, event.stream, event.request, self._context)
+        self._streams[event.stream] = stream
+        self._running[stream.task] = stream
+        stream.task.add_done_callback(self._on_task_done)
+        self._change()
+
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        self._running.pop(task, None)
+        if not task.cancelled():
+            task.exception()  # the stream has dealt with it; only what ends the process gets this far
+        self._change()
+
+    def _on_data(self, event: wire.DataReceived) -> None:
+        if (stream := self._streams.get(event.stream)) is not None:
+            stream.body_came(bytes(event.data), event.end)
+
+    def _on_trailers(self, event: wire.TrailersReceived) -> None:
+        if (stream := self._streams.get(event.stream)) is not None:
+            stream.body_came(b"", True)
+
+    def _on_reset(self, event: wire.StreamReset) -> None:
+        if (stream := self._streams.get(event.stream)) is not None:
+            stream.body_was_cut(event.reason)
+
+    def _on_stopped(self, event: wire.StreamStopped) -> None:
+        if (stream := self._streams.get(event.stream)) is not None:
+            stream.cancel(Code.CANCELLED)
+
+    def _on_writable(self, event: wire.StreamWritable) -> None:
+        if (stream := self._streams.get(event.stream)) is not None:
+            stream.writable()
+
+    def _on_closed(self, event: wire.StreamClosed) -> None:
+        self._streams.pop(event.stream, None)
+        self._change()
+
+    def _on_socket_dead(self, event: wire.SocketDead) -> None:
+        self._drop_socket(event.reason)
+
+    def _on_ended(self, event: wire.SessionEnded) -> None:
+        self._failure = event.reason
+        self._close_socket(wire.CLOSE_NORMAL)
+        if self._welcomed is not None and not self._welcomed.done():
+            self._welcomed.set_exception(ConnectionError(event.reason))
+        for stream in self._running.values():
+            stream.cancel(Code.LOST)
+        self._streams.clear()
+        self._arm()
+        self._change()
+
+
+_HANDLERS: dict[type, Callable[..., None]] = {
+    wire.Welcomed: Link._on_welcomed,
+    wire.LeaseGranted: Link._on_granted,
+    wire.LeaseReleased: Link._on_released,
+    wire.Parked: Link._on_parked,
+    wire.StreamOpened: Link._on_opened,
+    wire.DataReceived: Link._on_data,
+    wire.TrailersReceived: Link._on_trailers,
+    wire.StreamReset: Link._on_reset,
+    wire.StreamStopped: Link._on_stopped,
+    wire.StreamWritable: Link._on_writable,
+    wire.StreamClosed: Link._on_closed,
+    wire.SocketDead: Link._on_socket_dead,
+    wire.SessionEnded: Link._on_ended,
+}

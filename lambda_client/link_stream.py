@@ -1,0 +1,159 @@
+"""A stream of a link: its request's body as it comes, its response as it goes, and the task that runs the handler's code."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import TYPE_CHECKING
+
+from lambda_client.stream import LambdaContext, LengthMismatch, Pair, Stream
+from lambda_client.wire import Code
+from lambda_client.wire import Request as Opening
+
+if TYPE_CHECKING:
+    from lambda_client.link import Link
+
+LOG = logging.getLogger("dialback")
+
+BURST = 64  # pieces sent without waiting before other streams get a turn of the loop
+
+
+class LinkStream(Stream):
+    """Begins with REQUEST. Its own direction ends only when the handler's code has stopped; then its task ends."""
+
+    def __init__(self, link: Link, number: int, opening: Opening, context: LambdaContext) -> None:
+        super().__init__(opening, opening.exchange.hex(), context)
+        self.number = number
+        self.is_abandoned = False
+        self._link = link
+        self._pieces: deque[bytes] = deque()
+        self._is_body_over = bool(opening.options.get("end"))
+        self._cut: str | None = None  # why no more of the body will come
+        self._reader: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[None] | None = None
+        self._burst = 0
+        self._code = Code.CANCELLED
+        self.task = asyncio.get_running_loop().create_task(self._run())
+
+    # For the handler's code
+
+    async def read(self) -> bytes | None:
+        while not self._pieces:
+            if self._cut is not None:
+                raise ConnectionResetError(self._cut)
+            if self._is_body_over:
+                return None
+            if self._reader is not None:
+                raise RuntimeError("the request's body is being read by another task")
+            self._link.start_reading(self.number)
+            self._reader = asyncio.get_running_loop().create_future()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+        piece = self._pieces.popleft()
+        self._link.consume(self.number, len(piece))
+        return piece
+
+    def _begin(self, status: int, headers: list[Pair], ends: bool) -> None:
+        if self._is_connected():
+            self._link.session.send_response(self.number, status, headers, end=ends)
+            self._link.wake()
+
+    async def _send(self, data: bytes, ends: bool) -> None:
+        session = self._link.session
+        if not self._is_connected() or not (data or ends):
+            return
+        session.send_data(self.number, data, end=ends)
+        self._link.wake()
+        self._burst += 1
+        if not session.is_writable(self.number):
+            self._burst = 0
+            self._writer = asyncio.get_running_loop().create_future()
+            try:
+                await self._writer
+            finally:
+                self._writer = None
+        elif self._burst >= BURST:
+            self._burst = 0
+            await asyncio.sleep(0)
+
+    def _finish(self, trailers: list[Pair]) -> None:
+        if not self._is_connected():
+            return
+        if trailers:
+            self._link.session.send_trailers(self.number, trailers)
+        else:
+            self._link.session.send_data(self.number, b"", end=True)
+        self._link.wake()
+
+    def _is_connected(self) -> bool:
+        """Whether anybody may still read the response. When not, what code that is being stopped still sends is dropped."""
+        return not self.is_cancelled and self._link.session.is_open(self.number)
+
+    # For the link
+
+    def body_came(self, data: bytes, end: bool) -> None:
+        if data and not self.is_cancelled:
+            self._pieces.append(data)
+        self._is_body_over = self._is_body_over or end
+        _wake(self._reader)
+
+    def body_was_cut(self, reason: str) -> None:
+        self._cut = reason or "the client ended its request early"
+        _wake(self._reader)
+
+    def writable(self) -> None:
+        _wake(self._writer)
+
+    def cancel(self, code: Code) -> None:
+        """Nobody waits for the response any more: stop the code, then end the stream with `code`. Idempotent."""
+        if self.is_cancelled or self.task.done():
+            return
+        self.is_cancelled = True
+        self._code = code
+        self._cut = "the request was cancelled"
+        self._pieces.clear()
+        _wake(self._reader)
+        self.task.cancel()
+
+    def abandon(self) -> None:
+        """The code does not stop in time: end the stream without it. What it still does reaches nobody."""
+        self.is_abandoned = True
+        self._end(self._code)
+        self.task.cancel()
+
+    async def _run(self) -> None:
+        code = Code.INTERNAL
+        try:
+            await self._link.run(self)
+            code = Code.NO_ERROR if self.has_finished else Code.INTERNAL
+        except asyncio.CancelledError:
+            if not self.is_cancelled:
+                LOG.exception("request %s: the handler's code was cancelled from within", self.id)
+        except (KeyboardInterrupt, SystemExit):
+            self._end(code)
+            raise
+        except LengthMismatch as error:
+            code = Code.MISMATCH
+            LOG.error("request %s: %s", self.id, error)
+        except BaseException as error:
+            if not self.is_cancelled:
+                LOG.exception("request %s: the handler raised %s", self.id, type(error).__name__)
+        self._end(self._code if self.is_cancelled else code)
+
+    def _end(self, code: Code) -> None:
+        """Both directions: ours ends now if it has not, and what is unread of the request is not wanted."""
+        session = self._link.session
+        self._pieces.clear()
+        if not session.is_ended:
+            if not self.has_finished or self.is_cancelled:
+                session.reset(self.number, code)
+            session.stop(self.number, code)
+            self._link.wake()
+
+
+def _wake(future: asyncio.Future[None] | None) -> None:
+    if future is not None and not future.done():
+        future.set_result(None)

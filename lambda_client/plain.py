@@ -1,0 +1,181 @@
+"""Handlers in plain Python, run against a stream: those that take a request, and existing `(event, context)` code.
+
+What else can run a stream (ASGI, WSGI, `streamify_response`) is a class with the same `serve`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from concurrent.futures import Executor
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+from lambda_client.body import SyncBody
+from lambda_client.buffered import BufferedStream
+from lambda_client.event import EVENT_BODY_LIMIT, build_event, is_http
+from lambda_client.fields import encode_fields
+from lambda_client.request import Request, SyncRequest, set_current_request
+from lambda_client.response import Prepared, Response, encode_piece, prepare, prepare_lambda, type_of_piece
+from lambda_client.stream import BODYLESS_STATUSES, LambdaContext, Stream
+
+_T = TypeVar("_T")
+
+_TOO_LARGE = (
+    f"The request's body is above the {EVENT_BODY_LIMIT} bytes that fit into an event. "
+    "A handler that takes one parameter, the request, streams a body of any size.\n"
+)
+
+
+class Environment(Protocol):
+    """What a handler uses of the environment that it runs in."""
+
+    state: Any
+
+    def executor(self) -> Executor: ...
+    def run(self, coroutine: Coroutine[Any, Any, _T]) -> _T: ...
+
+
+class Handler(Protocol):
+    """What runs the user's code: one class for each kind of code."""
+
+    async def serve(self, stream: Stream, environment: Environment) -> None:
+        """Run the code for one request and send its response. Raises whatever the code raises."""
+
+    def answer(self, event: Any, context: LambdaContext, environment: Environment) -> Any:
+        """Run the code for a plain invocation, on the calling thread; what the invocation returns."""
+
+
+class RequestHandler:
+    """`fn(request)`. Begins at decoration, ends with the process."""
+
+    def __init__(self, fn: Callable[..., Any], *, is_async: bool) -> None:
+        self.fn = fn
+        self.is_async = is_async
+
+    async def serve(self, stream: Stream, environment: Environment) -> None:
+        if self.is_async:
+            request = Request(stream, environment.state)
+            set_current_request(request)
+            await _deliver(stream, prepare(await _result(self.fn(request))), environment)
+        else:
+            await _in_thread(stream, environment, self._call(stream, environment))
+
+    def answer(self, event: Any, context: LambdaContext, environment: Environment) -> Any:
+        if not is_http(event):
+            raise ValueError(
+                "not a request of payload format 2.0 (Function URL, HTTP API): a handler of other events takes (event, context)"
+            )
+        stream = BufferedStream(event, context)
+        environment.run(self.serve(stream, environment))
+        return stream.answer()
+
+    def _call(self, stream: Stream, environment: Environment) -> Callable[[], Prepared]:
+        request = SyncRequest(stream, environment.state, _sync_body(stream))
+        set_current_request(request)
+        return lambda: prepare(self.fn(request))
+
+
+class EventHandler:
+    """`fn(event, context)`: existing Lambda code, unchanged. Begins at decoration, ends with the process."""
+
+    def __init__(self, fn: Callable[..., Any], *, is_async: bool) -> None:
+        self.fn = fn
+        self.is_async = is_async
+
+    async def serve(self, stream: Stream, environment: Environment) -> None:
+        set_current_request(Request(stream, environment.state))
+        pieces = []
+        size = 0
+        while (piece := await stream.read()) is not None:
+            pieces.append(piece)
+            size += len(piece)
+            if size > EVENT_BODY_LIMIT:
+                await _deliver(stream, prepare(Response(_TOO_LARGE, 413)), environment)
+                return
+        event = build_event(stream.opening, stream.id, b"".join(pieces))
+        if self.is_async:
+            await _deliver(stream, prepare_lambda(await _result(self.fn(event, stream.context))), environment)
+        else:
+            await _in_thread(stream, environment, lambda: prepare_lambda(self.fn(event, stream.context)))
+
+    def answer(self, event: Any, context: LambdaContext, environment: Environment) -> Any:
+        """As without Dialback: the code runs where it always ran, and what it returns is returned, unless only a stream can hold it."""
+        returned = self.fn(event, context)
+        if self.is_async:
+            returned = environment.run(_result(returned))
+        if not isinstance(returned, (Response, bytes, bytearray, memoryview, Iterator, AsyncIterable)) and not hasattr(
+            returned, "read"
+        ):
+            return returned
+        if not is_http(event):
+            raise TypeError(f"{type(returned).__name__} can only answer a request of payload format 2.0")
+        stream = BufferedStream(event, context)
+        environment.run(_deliver(stream, prepare_lambda(returned), environment))
+        return stream.answer()
+
+
+async def _result(returned: Any) -> Any:
+    """What an `async def` handler made: an async generator as it is, a coroutine's result."""
+    return await returned if inspect.isawaitable(returned) else returned
+
+
+def _sync_body(stream: Stream) -> SyncBody:
+    from asyncio import get_running_loop
+
+    from lambda_client.thread import wait_in_thread
+
+    return SyncBody(partial(wait_in_thread, get_running_loop(), stream.read))
+
+
+async def _in_thread(stream: Stream, environment: Environment, call: Callable[[], Prepared]) -> None:
+    """Run blocking code in a thread, its iterator in the same one."""
+    from lambda_client.thread import ThreadRun
+
+    run = ThreadRun(environment.executor(), call)
+    try:
+        prepared = await run.prepared
+        if isinstance(prepared.body, Iterator):
+            prepared = prepared._replace(body=run)
+        await _deliver(stream, prepared, environment)
+    finally:
+        await run.stop(lambda: getattr(stream, "is_abandoned", False))
+
+
+async def _deliver(stream: Stream, prepared: Prepared, environment: Environment) -> None:
+    """Send a response: each piece at once, the next when there is room."""
+    body = prepared.body
+    if isinstance(body, bytes):
+        if body and not prepared.trailers:
+            stream.begin(prepared.status, prepared.headers)
+            await stream.send(body, ends=True)
+        else:
+            stream.begin(prepared.status, prepared.headers, ends=not prepared.trailers)
+            await stream.send(body)
+            stream.finish(encode_fields(prepared.trailers))
+    elif isinstance(body, Iterator):
+        await _in_thread(stream, environment, lambda: prepared)
+    else:
+        try:
+            await _deliver_pieces(stream, prepared, body)
+        finally:
+            close: Callable[[], Awaitable[None]] | None = getattr(body, "aclose", None)
+            if close is not None:
+                await close()
+
+
+async def _deliver_pieces(stream: Stream, prepared: Prepared, pieces: AsyncIterator[Any]) -> None:
+    headers = prepared.headers
+    first: Any = None
+    if not prepared.has_type and prepared.status not in BODYLESS_STATUSES:
+        # Typed by its first piece, so the head waits for it; with a content type of its own it leaves at once.
+        first = await anext(pieces, None)
+        headers = [*headers, (b"content-type", type_of_piece(first))]
+    stream.begin(prepared.status, headers)
+    if stream.is_bodyless:
+        return
+    if first is not None:
+        await stream.send(encode_piece(first))
+    async for piece in pieces:
+        await stream.send(encode_piece(piece))
+    stream.finish(encode_fields(prepared.trailers))

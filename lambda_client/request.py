@@ -1,0 +1,183 @@
+"""What a handler is given: the request, for `async def` handlers and for `def` handlers. Knows no link and no event format."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from contextvars import ContextVar
+from functools import cached_property
+from typing import Any, NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from lambda_client.body import Body, BodyFile, SyncBody
+from lambda_client.fields import Headers, Query, parse_cookies
+from lambda_client.stream import LambdaContext, Stream
+
+_FILE_BUFFER = 64 << 10  # bytes; the size of a usual piece
+
+_current: ContextVar[Request | SyncRequest | None] = ContextVar("dialback_request", default=None)
+
+
+class Client(NamedTuple):
+    """The address that the client spoke to the gateway from."""
+
+    host: str
+    port: int
+
+
+class _Head:
+    """What both requests share: everything that was known before the body. Begins and ends with the handler's call."""
+
+    def __init__(self, stream: Stream, state: Any) -> None:
+        self._stream = stream
+        self._opening = stream.opening
+        self.state = state
+        """What `lifespan=` yielded; None without one."""
+
+    @property
+    def id(self) -> str:
+        """The request's id, 32 hex digits; also in the gateway's log and in its error documents."""
+        return self._stream.id
+
+    @cached_property
+    def method(self) -> str:
+        return self._opening.method.decode("latin-1")
+
+    @cached_property
+    def raw_path(self) -> bytes:
+        """The path as the client sent it, undecoded."""
+        return self._opening.target.partition(b"?")[0]
+
+    @cached_property
+    def path(self) -> str:
+        """The path, percent-decoded as UTF-8; bytes that are none become U+FFFD."""
+        return unquote_to_bytes(self.raw_path).decode("utf-8", "replace")
+
+    @cached_property
+    def query_string(self) -> bytes:
+        """What stands after the first `?`, undecoded."""
+        return self._opening.target.partition(b"?")[2]
+
+    @cached_property
+    def query(self) -> Query:
+        return Query(self.query_string)
+
+    @cached_property
+    def headers(self) -> Headers:
+        return Headers(self._opening.headers)
+
+    @cached_property
+    def cookies(self) -> dict[str, str]:
+        return parse_cookies(self.headers)
+
+    @cached_property
+    def scheme(self) -> str:
+        """`http` or `https`: how the client spoke to the gateway."""
+        return str(self._opening.options.get("scheme", "http"))
+
+    @cached_property
+    def client(self) -> Client:
+        host, port = self._opening.options.get("client") or ("", 0)
+        return Client(str(host), int(port))
+
+    @cached_property
+    def url(self) -> str:
+        """The URL that the client asked for, undecoded."""
+        target = self._opening.target.decode("latin-1")
+        return (
+            target if "://" in target.partition("/")[0] else f"{self.scheme}://{self.headers.get('host', '')}{target}"
+        )
+
+    @property
+    def lambda_context(self) -> LambdaContext:
+        """AWS's context object of the invocation in which the request came."""
+        return self._stream.context
+
+    def remaining_time(self) -> float:
+        """Seconds until the platform ends the invocation."""
+        return self._stream.context.get_remaining_time_in_millis() / 1000
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits for the response any more: the client is gone, or time is up."""
+        return self._stream.is_cancelled
+
+    def _decode(self, body: bytes) -> str:
+        parameters = self.headers.get("content-type", "").lower().partition("charset=")[2]
+        return body.decode(parameters.split(";")[0].strip().strip('"') or "utf-8")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.method} {self.path}>"
+
+
+class Request(_Head):
+    """A request, for an `async def` handler."""
+
+    @cached_property
+    def body(self) -> Body:
+        """The body's pieces as they come: `async for piece in request.body`."""
+        return Body(self._stream)
+
+    async def read(self) -> bytes:
+        """The whole body. Raises `ConnectionResetError` when the client cuts it short."""
+        return await self.body.read()
+
+    async def text(self) -> str:
+        """The whole body as text, by the charset of its content type, else UTF-8. Raises `UnicodeDecodeError`, `LookupError`."""
+        return self._decode(await self.body.read())
+
+    async def json(self) -> Any:
+        """The whole body as JSON (RFC 8259). Raises `ValueError`."""
+        return json.loads(await self.body.read())
+
+
+class SyncRequest(_Head):
+    """A request, for a `def` handler, which runs in a thread: the same without `await`, and `file`."""
+
+    def __init__(self, stream: Stream, state: Any, body: SyncBody) -> None:
+        super().__init__(stream, state)
+        self.body = body
+        """The body's pieces as they come: `for piece in request.body`."""
+
+    @cached_property
+    def file(self) -> io.BufferedReader:
+        """The body as a binary file to read from while it comes; it cannot seek."""
+        return io.BufferedReader(BodyFile(self.body), _FILE_BUFFER)
+
+    def read(self) -> bytes:
+        """The whole body. Raises `ConnectionResetError` when the client cuts it short."""
+        return self.body.read()
+
+    def text(self) -> str:
+        """The whole body as text, by the charset of its content type, else UTF-8. Raises `UnicodeDecodeError`, `LookupError`."""
+        return self._decode(self.body.read())
+
+    def json(self) -> Any:
+        """The whole body as JSON (RFC 8259). Raises `ValueError`."""
+        return json.loads(self.body.read())
+
+
+def current_request() -> Request | SyncRequest:
+    """The request that the running code serves, also in threads and tasks that it started with a copied context.
+
+    Raises `LookupError` outside of a request.
+    """
+    request = _current.get()
+    if request is None:
+        raise LookupError("no request is being served here")
+    return request
+
+
+def set_current_request(request: Request | SyncRequest) -> None:
+    """From here on `current_request` is this one, in the running context."""
+    _current.set(request)
+
+
+class RequestIdFilter(logging.Filter):
+    """Gives every log record `request_id`: the id of the request that is being served, else `-`. Add it to a handler."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        request = _current.get()
+        record.request_id = "-" if request is None else request.id
+        return True

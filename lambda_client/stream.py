@@ -1,0 +1,95 @@
+"""One request and its response, as a handler's code sees them, wherever they come from. Knows no link and no handler form.
+
+Two things implement it: a stream on a link (`link`), and a buffered invocation (`buffered`). What runs a handler (`plain`;
+later ASGI and WSGI) is written against this class alone.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Protocol
+
+from lambda_client.wire import Request as Opening
+
+Pair = tuple[bytes, bytes]
+
+BODYLESS_STATUSES = frozenset({204, 304})
+
+
+class LambdaContext(Protocol):
+    """What of AWS's context object is used here (AWS, "Using the Lambda context object to retrieve Python function information")."""
+
+    aws_request_id: str
+
+    def get_remaining_time_in_millis(self) -> int: ...
+
+
+class LengthMismatch(Exception):
+    """A response's body is longer or shorter than its Content-Length says: it must not look whole."""
+
+
+class Stream(ABC):
+    """Begins with a request, ends when its response has ended and its code has stopped. Used from the event loop alone."""
+
+    def __init__(self, opening: Opening, identity: str, context: LambdaContext) -> None:
+        self.opening = opening
+        self.id = identity
+        self.context = context
+        self.is_cancelled = False
+        self.has_begun = False
+        self.has_finished = False
+        self._left: int | None = None  # bytes of the declared Content-Length that are still to come
+        self.is_bodyless = opening.method == b"HEAD"
+
+    @abstractmethod
+    async def read(self) -> bytes | None:
+        """The next piece of the request's body, as it came; None at its end.
+
+        Raises `ConnectionResetError` when the client cut its upload or is gone.
+        """
+
+    def begin(self, status: int, headers: list[Pair], *, ends: bool = False) -> None:
+        """Send the response's head. `ends`: no body follows. A response without a body by its nature ends here."""
+        declared = next((value for name, value in headers if name == b"content-length"), None)
+        self.is_bodyless = self.is_bodyless or status in BODYLESS_STATUSES
+        if declared is not None and not self.is_bodyless:
+            if not declared.isdigit():
+                raise ValueError(f"not a Content-Length: {declared!r}")
+            self._left = int(declared)
+            if ends and self._left:
+                raise LengthMismatch(f"no body for a Content-Length of {self._left}")
+        self.has_begun = True
+        self.has_finished = ends or self.is_bodyless
+        self._begin(status, headers, self.has_finished)
+
+    async def send(self, data: bytes, *, ends: bool = False) -> None:
+        """Send a piece of the body at once; returns when there is room for the next. Ignored once the response has ended."""
+        if self.has_finished:
+            return
+        if self._left is not None:
+            self._left -= len(data)
+            if self._left < 0 or (ends and self._left):
+                raise LengthMismatch(
+                    f"the body is {abs(self._left)} bytes {'over' if self._left < 0 else 'short of'} its Content-Length"
+                )
+        self.has_finished = ends
+        await self._send(data, ends)
+
+    def finish(self, trailers: Iterable[Pair] = ()) -> None:
+        """End the response. Idempotent. Raises `LengthMismatch` when bytes are missing."""
+        if self.has_finished:
+            return
+        if self._left:
+            raise LengthMismatch(f"the body is {self._left} bytes short of its Content-Length")
+        self.has_finished = True
+        self._finish(list(trailers))
+
+    @abstractmethod
+    def _begin(self, status: int, headers: list[Pair], ends: bool) -> None: ...
+
+    @abstractmethod
+    async def _send(self, data: bytes, ends: bool) -> None: ...
+
+    @abstractmethod
+    def _finish(self, trailers: list[Pair]) -> None: ...
