@@ -33,7 +33,8 @@ _MAX_NUMBER: Final = 19  # digits
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one side states of itself: the first credit that it grants (bytes), and what it keeps unacknowledged (bytes of cost, frames)."""
+    """What one side states of itself: the first credit that it grants (bytes), and what it keeps unacknowledged
+    (bytes of cost, frames)."""
 
     credit: int = INITIAL_WINDOW
     unacked: int = MAX_UNACKED_BYTES

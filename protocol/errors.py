@@ -43,7 +43,10 @@ class DialRefused(DialbackError):
 
 
 class InvitationRefused(DialbackError):
-    """An invitation was refused before anything was dialled; `reason` is `malformed`, `signature`, `expired` or `address`."""
+    """An invitation was refused before anything was dialled.
+
+    `reason` is `malformed`, `signature`, `expired` or `address`.
+    """
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)

@@ -1,9 +1,12 @@
-"""What a session tells its driver: past tense, in the order in which it happened. Each prints itself in one short line."""
+"""What a session tells its driver: past tense, in the order in which it happened.
+
+Each prints itself in one short line.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Union
+from typing import TypeAlias
 
 from protocol.frames import Bytes, Headers, Request, Response
 
@@ -72,7 +75,8 @@ class ResponseReceived:
 
 @dataclass(frozen=True, slots=True)
 class DataReceived:
-    """`data` may be a view of the driver's buffer: use or copy it before the next call, and `consume` as many bytes when they have been taken."""
+    """`data` may be a view of the driver's buffer: use or copy it before the next call, and `consume` as many bytes
+    when they have been taken."""
 
     stream: int
     data: Bytes
@@ -92,7 +96,7 @@ class TrailersReceived:
 
 @dataclass(frozen=True, slots=True)
 class MessageReceived:
-    """A whole WebSocket message; `consume` its length when it has been taken."""
+    """A whole WebSocket message; call `consume_message` when it has been taken."""
 
     stream: int
     data: bytes
@@ -142,7 +146,7 @@ class StreamWritable:
 
 @dataclass(frozen=True, slots=True)
 class StreamClosed:
-    """Both directions have ended and everything was handed to the socket: the place is free, the number is forgotten."""
+    """Both directions have ended and everything was handed to the socket: the place is free, the number forgotten."""
 
     stream: int
 
@@ -166,25 +170,25 @@ class SessionEnded:
     reason: str
 
 
-Event = Union[
-    Welcomed,
-    LeaseOffered,
-    LeaseGranted,
-    LeaseReleased,
-    Parked,
-    StreamOpened,
-    InformationalReceived,
-    ResponseReceived,
-    DataReceived,
-    TrailersReceived,
-    MessageReceived,
-    CloseReceived,
-    StreamReset,
-    StreamStopped,
-    CreditGranted,
-    StreamWritable,
-    StreamClosed,
-    PingDue,
-    SocketDead,
-    SessionEnded,
-]
+Event: TypeAlias = (
+    Welcomed
+    | LeaseOffered
+    | LeaseGranted
+    | LeaseReleased
+    | Parked
+    | StreamOpened
+    | InformationalReceived
+    | ResponseReceived
+    | DataReceived
+    | TrailersReceived
+    | MessageReceived
+    | CloseReceived
+    | StreamReset
+    | StreamStopped
+    | CreditGranted
+    | StreamWritable
+    | StreamClosed
+    | PingDue
+    | SocketDead
+    | SessionEnded
+)

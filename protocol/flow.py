@@ -8,9 +8,8 @@ from protocol.errors import ProtocolError
 
 INITIAL_WINDOW: Final = 64 << 10  # bytes
 MAX_WINDOW: Final = 4 << 20  # bytes; 80 MB/s over 50 ms of round trip
-RECEIVE_BUDGET: Final = (
-    32 << 20
-)  # bytes granted and not consumed, over all streams of a session, above which no window widens
+#: Bytes granted and not consumed, over all streams of a session, above which no window widens.
+RECEIVE_BUDGET: Final = 32 << 20
 _GRANT_SHARE: Final = 4  # a grant is sent when it has grown by a quarter of the window
 
 
@@ -37,7 +36,10 @@ class SendCredit:
 
 
 class Budget:
-    """What a session's receiving directions have granted and nobody consumed yet, in bytes. Begins and ends with the session."""
+    """What a session's receiving directions have granted and nobody consumed yet, in bytes.
+
+    Begins and ends with the session.
+    """
 
     __slots__ = ("outstanding", "total")
 
@@ -47,12 +49,13 @@ class Budget:
 
 
 class ReceiveCredit:
-    """How far the peer may send in one direction. Begins with our first credit; `close` ends it and gives its share of the budget back."""
+    """How far the peer may send in one direction. Begins with our first credit; `close` ends it and gives its share of
+    the budget back."""
 
     __slots__ = ("_budget", "_mark", "_mark_at", "consumed", "granted", "received", "window")
 
     def __init__(self, window: int, granted: int, budget: Budget, now: float) -> None:
-        """`window` bytes to keep granted ahead of the consumer; `granted` of them already (0 with Expect: 100-continue)."""
+        """`window` bytes to keep granted ahead of the consumer; `granted` of them already (0 with `expect`)."""
         self.window = window
         self.granted = granted
         self.received = 0

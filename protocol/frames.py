@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from struct import Struct
-from typing import Any, ClassVar, Final, TypeAlias, Union
+from typing import Any, ClassVar, Final, TypeAlias
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 
 from protocol.errors import LocalError, ProtocolError
 
@@ -16,9 +16,8 @@ MAX_FRAME_SIZE: Final = 1 << 20  # bytes, one WebSocket message, the envelope in
 MAX_HEAD_SIZE: Final = 64 << 10  # bytes, a frame that carries headers
 DATA_OVERHEAD: Final = 12  # bytes before the payload of a fixed-width frame
 MAX_DATA_SIZE: Final = MAX_FRAME_SIZE - DATA_OVERHEAD  # bytes of payload
-DATA_SIZE: Final = (
-    64 << 10
-)  # bytes of payload at which bodies are cut; larger frames cost the usual clients three times the CPU (page faults)
+#: Bytes of payload at which bodies are cut; larger frames cost the usual clients three times the CPU (page faults).
+DATA_SIZE: Final = 64 << 10
 MAX_STREAM: Final = (1 << 32) - 1
 MAX_OFFSET: Final = (1 << 63) - 1  # body offsets and counts; half of what 64 bits hold, so that sums never wrap
 MAX_CLOSE_REASON: Final = 123  # bytes, RFC 6455 §5.5
@@ -120,7 +119,8 @@ class Request:
     options: Options = field(default_factory=dict)
 
     def __repr__(self) -> str:  # a query may hold secrets
-        return f"Request(stream={self.stream}, {self.method.decode('latin-1')} {self.target.split(b'?')[0].decode('latin-1')})"
+        path = self.target.partition(b"?")[0]
+        return f"Request(stream={self.stream}, {self.method.decode('latin-1')} {path.decode('latin-1')})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,25 +207,25 @@ class Stop:
     code: int
 
 
-Frame = Union[
-    Welcome,
-    Ack,
-    Lease,
-    Leased,
-    Release,
-    Park,
-    Parked,
-    Request,
-    Response,
-    Informational,
-    Trailers,
-    Data,
-    Message,
-    Close,
-    Credit,
-    Reset,
-    Stop,
-]
+Frame: TypeAlias = (
+    Welcome
+    | Ack
+    | Lease
+    | Leased
+    | Release
+    | Park
+    | Parked
+    | Request
+    | Response
+    | Informational
+    | Trailers
+    | Data
+    | Message
+    | Close
+    | Credit
+    | Reset
+    | Stop
+)
 
 DATA: Final = 0x14
 DATA_END: Final = 0x15
@@ -256,7 +256,7 @@ def message_type(text: bool, last: bool) -> int:
 
 
 def peek_fixed(message: Bytes, length: int) -> tuple[int, int, int] | None:
-    """(type, stream, payload size) when the first 12 bytes of a message of `length` bytes begin a fixed-width frame, else None.
+    """(type, stream, payload size) when a message of `length` bytes begins as a fixed-width frame, else None.
 
     Raises `ProtocolError` when the declared payload does not fill the message.
     """

@@ -42,7 +42,10 @@ class FunctionSession(Session):
         data_size: int = DATA_SIZE,
         budget: Budget | None = None,
     ) -> None:
-        """`session_id`: 16 random bytes; `key`: `invitation.session_key(…)`; `invitation`: the token, the proof of dials until one was welcomed."""
+        """`session_id`: 16 random bytes; `key`: `invitation.session_key(…)`.
+
+        `invitation`: the token, which proves dials until one was welcomed.
+        """
         super().__init__(session_id, limits or Limits(), data_size=data_size, budget=budget)
         self._key = key
         self._invitation = invitation
@@ -61,7 +64,8 @@ class FunctionSession(Session):
         }
 
     def dial(self, now: float) -> Dial:
-        """The next dial. The caller has stopped reading the old socket and dropped what it held; the new one is attached when this returns."""
+        """The next dial. The caller has stopped reading the old socket and dropped what it held; the new one is
+        attached when this returns."""
         if self.is_ended:
             raise LocalError("the session is over")
         self._detach()
@@ -110,7 +114,10 @@ class FunctionSession(Session):
         return self.lease_state is LeaseState.LEASED and not self._streams
 
     def park(self, now: float) -> None:
-        """Ask to park. `Parked`, a new stream or, after 1 s, `SessionEnded` follows. Raises `LocalError` unless `can_park`."""
+        """Ask to park. `Parked`, a new stream or, after 1 s, `SessionEnded` follows.
+
+        Raises `LocalError` unless `can_park`.
+        """
         if not self.can_park:
             raise LocalError("streams are open, or there is no lease")
         self.lease_state = lease_step(FUNCTION_LEASE, self.lease_state, LeaseInput.PARK, LocalError)

@@ -1,4 +1,4 @@
-"""The gateway's side of a session: it welcomes dials, answers leases and opens streams (docs/protocol.md §3, §4, §5)."""
+"""The gateway's side of a session: it welcomes dials, answers leases, opens streams (docs/protocol.md §3, §4, §5)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ from protocol.stream import Input, State, Stream, step
 
 @dataclass(frozen=True, slots=True)
 class SessionOptions:
-    """What the gateway says in WELCOME. `grace`: seconds that a leased session outlives its socket; `ping`: seconds between pings."""
+    """What the gateway says in WELCOME.
+
+    `grace`: seconds that a leased session outlives its socket; `ping`: seconds between pings.
+    """
 
     grace: float = 30.0
     ping: float = 10.0
@@ -68,8 +71,8 @@ class GatewaySession(Session):
     def accept(self, dial: Dial, now: float) -> None:
         """Take a dial whose proof was checked: the old socket, if any, is detached, WELCOME is the next frame.
 
-        Raises `DialRefused("superseded")` for an old epoch and `DialRefused("unknown")` when the session is over, with nothing changed;
-        `ProtocolError` for an impossible count.
+        Raises `DialRefused("superseded")` for an old epoch and `DialRefused("unknown")` when the session is over, with
+        nothing changed; `ProtocolError` for an impossible count.
         """
         if self.is_ended:
             raise DialRefused("unknown")
@@ -113,7 +116,8 @@ class GatewaySession(Session):
         return self.pending_events()
 
     def invocation_answered(self, now: float) -> list[Event]:
-        """The invocation of the present lease was answered: the lease is over when the link is silent for 1 s, or has no socket."""
+        """The invocation of the present lease was answered: the lease is over when the link is silent for 1 s, or has
+        no socket."""
         if self.is_leased and not self.is_ended:
             if not self.is_attached:
                 self._end("its invocation was answered")

@@ -1,4 +1,7 @@
-"""Invitations and the keys behind them (docs/protocol.md §7). Chance and time are the caller's: a nonce and `now` come in as arguments."""
+"""Invitations and the keys behind them (docs/protocol.md §7).
+
+Chance and time are the caller's: a nonce and `now` come in as arguments.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 
 from protocol.errors import InvitationRefused
 
@@ -84,7 +87,10 @@ def sign(invitation: Invitation, key: bytes) -> str:
 
 
 def read(token: str) -> tuple[Invitation, bytes, bytes]:
-    """(invitation, body, MAC) of a token whose signature nobody has checked yet. Raises `InvitationRefused("malformed")`."""
+    """(invitation, body, MAC) of a token whose signature nobody has checked yet.
+
+    Raises `InvitationRefused("malformed")`.
+    """
     if len(token) > MAX_TOKEN_SIZE:
         raise InvitationRefused("malformed")
     try:

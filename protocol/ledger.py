@@ -42,9 +42,8 @@ class SendLedger:
         self._position = 0  # kept frames handed to the present socket
         self.bytes = 0  # cost of the kept frames
         self.released = 0  # frames acknowledged: the number of the oldest kept one
-        self.round_trip: float | None = (
-            None  # seconds, the least seen on this socket; an upper bound, as an acknowledgement may be delayed
-        )
+        # Seconds, the least seen on this socket; an upper bound, as an acknowledgement may be delayed.
+        self.round_trip: float | None = None
 
     @property
     def sent(self) -> int:
@@ -60,7 +59,10 @@ class SendLedger:
         return self.bytes + size + FRAME_COST <= self._hold_bytes and len(self._kept) < self._hold_frames
 
     def keep(self, frame: bytes, now: float) -> None:
-        """Give the frame the next number, as it is handed to the socket. Raises `ProtocolError` when the peer acknowledges nothing."""
+        """Give the frame the next number, as it is handed to the socket.
+
+        Raises `ProtocolError` when the peer acknowledges nothing.
+        """
         self.bytes += len(frame) + FRAME_COST
         self._kept.append((frame, now))
         self._position += 1
@@ -68,7 +70,10 @@ class SendLedger:
             raise ProtocolError("the peer does not acknowledge")
 
     def release(self, received: int, now: float | None = None) -> None:
-        """The peer has received so many frames. With `now`, measure the round trip. Raises `ProtocolError` for an impossible count."""
+        """The peer has received so many frames. With `now`, measure the round trip.
+
+        Raises `ProtocolError` for an impossible count.
+        """
         if not self.released <= received <= self.sent:
             raise ProtocolError(f"a count of {received}; between {self.released} and {self.sent} are possible")
         newest = 0.0

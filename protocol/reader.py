@@ -9,7 +9,10 @@ from protocol.frames import DATA, DATA_END, DATA_OVERHEAD, MAX_FRAME_SIZE, Bytes
 
 
 class Piece:
-    """Payload bytes of one DATA frame that were not passed on before. `first` and `last` are of the frame on this socket."""
+    """Payload bytes of one DATA frame that were not passed on before.
+
+    `first` and `last` are of the frame on this socket.
+    """
 
     __slots__ = ("data", "end", "first", "fresh", "last", "length", "stream")
 
@@ -47,9 +50,10 @@ class Reader:
         self._buffer = bytearray()
 
     def feed(self, part: Bytes, offset: int, length: int) -> Piece | Bytes | None:
-        """The next part of a message of `length` bytes: a piece of DATA, a whole message of another kind, or nothing yet.
+        """The next part of a message of `length` bytes: a piece of DATA, a whole other message, or nothing yet.
 
-        Raises `ProtocolError` for a message above 1 MiB or a DATA frame that does not fill its message, `LocalError` when parts are not in order.
+        Raises `ProtocolError` for a message above 1 MiB or a DATA frame that does not fill its message, `LocalError`
+        when parts are not in order.
         """
         if offset != self._seen or (offset and length != self._length) or offset + len(part) > length:
             raise LocalError("parts of a message out of order")

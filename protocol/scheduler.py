@@ -1,4 +1,7 @@
-"""What goes to the socket next: replay, control, heads, then streams in turn (docs/protocol.md §2.6). Frames get their number here."""
+"""What goes to the socket next: replay, control, heads, then streams in turn (docs/protocol.md §2.6).
+
+Frames get their number here.
+"""
 
 from __future__ import annotations
 
@@ -192,7 +195,7 @@ class Scheduler:
         return encode_fixed(data_type(end), stream.id, pieces)
 
     def _cut_message(self, stream: Stream, item: QueuedMessage) -> bytes:
-        """A message's next frame. A frame of messages counts at least one byte of credit, so that empty ones are bounded too."""
+        """A message's next frame. It counts at least one byte of credit, so that empty ones are bounded too."""
         credit = stream.send_credit
         size = min(self.data_size, credit.available, len(item.data))
         view = memoryview(item.data)

@@ -1,8 +1,11 @@
-"""A session: every stream of a link, over one socket after another (docs/protocol.md §2, §5, §6). What both sides share.
+"""A session: every stream of a link, over one socket after another (docs/protocol.md §2, §5, §6).
+
+What both sides share.
 
 The driver's contract, the same on both sides:
 - every byte that comes: `receive` (or `receive_part`, or `heard` for pings and pongs), then handle the events;
-- then, and after every call that sends, `frames_to_send` until it gives nothing or the socket is full, then `pending_events`;
+- then, and after every call that sends, `frames_to_send` until it gives nothing or the socket is full, then
+  `pending_events`;
 - one timer at `next_timeout()`, that calls `handle_timeout`;
 - `socket_lost` once for each socket that was attached.
 A `ProtocolError` out of any of these means: close the socket with 1002, and call `end`.
@@ -96,7 +99,8 @@ class Session:
         }
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.id.hex()[:8]}, epoch={self.epoch}, {self.lease_state.value}, streams={len(self._streams)})"
+        name, session = type(self).__name__, self.id.hex()[:8]
+        return f"{name}({session}, epoch={self.epoch}, {self.lease_state.value}, streams={len(self._streams)})"
 
     # What a driver asks
 
@@ -140,7 +144,10 @@ class Session:
         return self.receive_part(message, 0, len(message), now)
 
     def receive_part(self, part: Bytes, offset: int, length: int, now: float) -> list[Event]:
-        """The next part of a message of `length` bytes; DATA is passed on before its frame is whole. Raises `ProtocolError`."""
+        """The next part of a message of `length` bytes; DATA is passed on before its frame is whole.
+
+        Raises `ProtocolError`.
+        """
         if self.is_ended or not self.is_attached:
             return []
         self._heard_at = now
@@ -164,7 +171,10 @@ class Session:
         self._heard_at = now
 
     def frames_to_send(self, budget: int, now: float) -> list[bytes]:
-        """The messages that are ready, in order, about `budget` bytes; at least one when any is ready. Raises `ProtocolError`."""
+        """The messages that are ready, in order, about `budget` bytes; at least one when any is ready.
+
+        Raises `ProtocolError`.
+        """
         if not self._may_send() or budget <= 0:
             return []
         return self._scheduler.take(budget, now, acknowledge=self.is_leased)
@@ -205,7 +215,7 @@ class Session:
         self._end(reason)
         return self.pending_events()
 
-    # Sending on a stream. Each raises LocalError, with nothing changed, for a step that the stream's table does not have.
+    # Sending on a stream. Each raises LocalError, with nothing changed, for a step that the table does not have.
 
     def send_data(self, stream: int, data: Bytes, *, end: bool = False) -> None:
         """Queue a piece of body, whole and by reference: the caller leaves it unchanged. See `is_writable`."""
@@ -232,7 +242,10 @@ class Session:
         self._enqueue(stream, Input.CLOSE, QueuedClose(code, reason))
 
     def reset(self, stream: int, code: int, reason: str = "") -> None:
-        """End our direction at once; what was not sent is discarded. Nothing happens when it has ended, or the stream is over."""
+        """End our direction at once; what was not sent is discarded.
+
+        Nothing happens when it has ended, or the stream is over.
+        """
         found = self._streams.get(stream)
         if found is None or (found.send_state in TERMINAL and not found.queue):
             return
@@ -249,7 +262,7 @@ class Session:
         self._close_if_over(found)
 
     def stop(self, stream: int, code: int) -> None:
-        """Ask the peer to end its direction; what it still sends is dropped. Once; nothing happens when it has ended."""
+        """Ask the peer to end its direction; what it still sends is dropped. Nothing happens when it has ended."""
         found = self._streams.get(stream)
         if found is None or found.stop_sent or not found.is_receiving:
             return

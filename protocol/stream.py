@@ -1,10 +1,11 @@
-"""One stream: two directions, each a small state machine whose table is data (docs/protocol.md §5), their credit, and what waits to be sent."""
+"""One stream (docs/protocol.md §5): two directions, each a small state machine whose table is data, their credit, and
+what waits to be sent."""
 
 from __future__ import annotations
 
 from collections import deque
 from enum import Enum
-from typing import Final, Union
+from typing import Final, TypeAlias
 
 from protocol.errors import DialbackError, ProtocolError
 from protocol.flow import ReceiveCredit, SendCredit
@@ -104,7 +105,7 @@ class QueuedEnd:
     __slots__ = ()
 
 
-Queued = Union[QueuedData, QueuedMessage, QueuedClose, QueuedTrailers, QueuedEnd]
+Queued: TypeAlias = QueuedData | QueuedMessage | QueuedClose | QueuedTrailers | QueuedEnd
 
 
 class Stream:
