@@ -1,4 +1,4 @@
-"""Dialback inside a Lambda function: a handler whose request and response stream, in the function that you already have."""
+"""Dialback inside a Lambda function: a handler whose request and response stream, in the function you already have."""
 
 from __future__ import annotations
 

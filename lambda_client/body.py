@@ -1,7 +1,7 @@
 """A request's body as a stream, for `async def` handlers and for `def` handlers. Knows nothing of requests.
 
-A body is bytes only once it has been read. The classes' `__name__` says so, because that is what the standard library prints
-when a body is handed to it: `json.loads(request.body)` fails with the line to write instead.
+A body is bytes only once it has been read. The classes' `__name__` says so, because that is what the standard library
+prints when a body is handed to it: `json.loads(request.body)` fails with the line to write instead.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class _Misused:
 
 
 class Body(_Misused):
-    """An async iterator of the pieces (bytes) as they come; taking one asks the client for more. One pass, in one task."""
+    """An async iterator of the pieces (bytes) as they come; taking one asks for more. One pass, in one task."""
 
     __slots__ = ("_stream", "_was_iterated", "_whole")
     _read = "await request.read()"

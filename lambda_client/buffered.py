@@ -1,4 +1,4 @@
-"""A plain invocation's request and answer: the whole body came in the event, the whole response leaves in the return value."""
+"""A plain invocation's request and answer: the body came whole in the event, the response leaves whole as a result."""
 
 from __future__ import annotations
 
@@ -64,7 +64,8 @@ class BufferedStream(Stream):
         body = b64encode(content).decode() if text is None else text
         if len(body) > ANSWER_LIMIT:
             raise AnswerTooLarge(
-                f"the response of {len(content)} bytes is above Lambda's limit of 6 MB in base64; behind a Dialback gateway it would stream"
+                f"the response of {len(content)} bytes is above Lambda's limit of 6 MB in base64; "
+                "behind a Dialback gateway it would stream"
             )
         answer: dict[str, Any] = {
             "statusCode": self._status,

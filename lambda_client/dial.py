@@ -1,7 +1,7 @@
-"""One WebSocket to a gateway: opened, read, written, closed. Knows neither sessions nor handlers: messages in, messages out.
+"""One WebSocket to a gateway: opened, read, written, closed. Messages in, messages out; knows no session or handler.
 
-`websockets` does RFC 6455 (sans-I/O); the writing is ours, so that what is ready in one turn of the loop leaves in one write
-and little lies unsent below the session's scheduler. Redirects are never followed: a 3xx is a refused dial.
+`websockets` does RFC 6455 (sans-I/O); the writing is ours, so that what is ready in one turn of the loop leaves in one
+write and little lies unsent below the session's scheduler. Redirects are never followed: a 3xx is a refused dial.
 """
 
 from __future__ import annotations
@@ -252,7 +252,7 @@ def _warn_without_speedups() -> None:
         import websockets.speedups  # noqa: F401
     except ImportError:
         LOG.warning(
-            "websockets.speedups is missing: streams cost much more CPU; install the wheel of the function's own platform"
+            "websockets.speedups is missing and streams cost more CPU: install the wheel of the function's platform"
         )
 
 

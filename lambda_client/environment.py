@@ -1,7 +1,7 @@
 """One execution environment: its event loop, its links, what `lifespan=` yielded; and what one invocation does.
 
-Begins with the first invocation (nothing random and nothing like a socket before), ends with the process. The loop runs only
-while an invocation does: between two of them the environment is frozen, and so is everything here.
+Begins with the first invocation (nothing random and nothing like a socket before), ends with the process. The loop runs
+only while an invocation does: between two of them the environment is frozen, and so is everything here.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Environment:
         self._executor: ThreadPoolExecutor | None = None
 
     def invoke(self, event: Any, context: LambdaContext) -> Any:
-        """One invocation, on the calling thread; what it returns to the platform. Raises what a buffered handler raises."""
+        """One invocation, on the calling thread; what it returns to the platform. Raises what buffered code raises."""
         try:
             token = invitation_in(event)
             admitted = None if token is None else self._trust.admit(token, time.time())
@@ -101,7 +101,7 @@ class Environment:
         for link in self._links.values():
             link.close("the environment ends")
         if self._entered is not None:
-            self.run(self._entered.__aexit__(None, None, None))  # type: ignore[arg-type]
+            self.run(self._entered.__aexit__(None, None, None))
         self.run(self.loop.shutdown_asyncgens())
         if self._executor is not None:
             self._executor.shutdown()
@@ -111,7 +111,7 @@ class Environment:
         """`lifespan=`, once; one that fails is tried again at the next invocation."""
         if self._lifespan is not None and self._entered is None:
             manager = self._lifespan()
-            self.state = self.run(manager.__aenter__())  # type: ignore[arg-type]
+            self.state = self.run(manager.__aenter__())
             self._entered = manager
 
     async def _dial_back(self, admitted: Admitted, context: LambdaContext) -> Outcome:

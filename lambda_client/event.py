@@ -1,7 +1,7 @@
-"""Events of payload format 2.0, both ways: what Lambda hands to a function, and what existing code expects to be handed.
+"""Events of payload format 2.0, both ways: what Lambda hands to a function, and what existing code expects of it.
 
-Source: AWS, "Invoking Lambda function URLs" (request and response payloads), and "Working with AWS Lambda proxy integrations
-for HTTP APIs" for the format. Knows no stream.
+Source: AWS, "Invoking Lambda function URLs" (request and response payloads), and "Working with AWS Lambda proxy
+integrations for HTTP APIs" for the format. Knows no stream.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def event_body(event: dict[str, Any]) -> bytes:
 
 
 def opening_of(event: dict[str, Any]) -> Opening:
-    """The request that an event describes, as a link would bring it. Repeated headers stay joined by commas, as they came."""
+    """The request that an event describes, as a link would bring it; repeated headers stay joined by commas."""
     http = event["requestContext"]["http"]
     headers = [
         (str(name).lower().encode("latin-1", "replace"), str(value).encode("latin-1", "replace"))

@@ -1,4 +1,4 @@
-"""Header fields, query fields and cookies: ordered, repeatable, read as mappings. Knows neither request nor response."""
+"""Header fields, query fields, cookies: ordered, repeatable, read as mappings. Knows neither request nor response."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Headers(Fields):
 
 
 def parse_cookies(headers: Headers) -> dict[str, str]:
-    """Name → value of every cookie of the request (RFC 6265 §5.4); of equal names the first, as the most specific path."""
+    """Name → value of every cookie of the request (RFC 6265 §5.4); of equal names the first, whose path is longest."""
     cookies: dict[str, str] = {}
     for value in headers.getlist("cookie"):
         for item in value.split(";"):

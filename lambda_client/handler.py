@@ -1,4 +1,4 @@
-"""`stream_handler`: what a function's file names as its handler. Decides by the parameters what kind of handler it is."""
+"""`stream_handler`: what a function's file names as its handler. Decides by the parameters what kind it is."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import inspect
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial, update_wrapper
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, Union, overload
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, overload
 
 from lambda_client.plain import EventHandler, Handler, RequestHandler
 from lambda_client.request import Request, SyncRequest
@@ -16,7 +16,7 @@ from lambda_client.stream import LambdaContext
 if TYPE_CHECKING:
     from lambda_client.environment import Environment, Lifespan
 
-AsyncForm = Callable[[Request], Union[Awaitable[Returned], AsyncIterator[Piece]]]
+AsyncForm = Callable[[Request], Awaitable[Returned] | AsyncIterator[Piece]]
 SyncForm = Callable[[SyncRequest], Returned]
 EventForm = Callable[[Any, Any], Any]
 
@@ -86,8 +86,8 @@ def stream_handler(*, concurrency: int = 1, lifespan: Lifespan | None = None) ->
 def stream_handler(fn: Any = None, /, *, concurrency: int = 1, lifespan: Lifespan | None = None) -> Any:
     """Make a function a Lambda handler whose requests and responses stream through a Dialback gateway.
 
-    `concurrency`: how many requests one environment serves at once. `lifespan`: called without arguments once per environment,
-    gives an async context manager; what that yields is `request.state`.
+    `concurrency`: how many requests one environment serves at once. `lifespan`: called without arguments once per
+    environment, gives an async context manager; what that yields is `request.state`.
     Raises `TypeError` for a function that is none of the forms, `ValueError` for a concurrency below 1.
     """
     if fn is None:

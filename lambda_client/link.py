@@ -1,7 +1,8 @@
 """A link: one session with a gateway node, over one socket after another. The driver of the sans-I/O session.
 
-One coroutine, `lease`, is the policy (dial, offer, linger, park, redial, give up in time); the callbacks below it are the
-mechanism (bytes in, events; frames out, once per turn of the loop; one timer). Knows sockets as `Socket`, handlers as `run`.
+One coroutine, `lease`, is the policy (dial, offer, linger, park, redial, give up in time); the callbacks below it are
+the mechanism (messages in, events; frames out, once per turn of the loop; one timer). Knows sockets as `Socket`,
+handlers as `run`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ Dialler = Callable[["Endpoint", "list[tuple[str, str]]", "Listener"], Awaitable[
 
 
 class Outcome(NamedTuple):
-    """How a lease ended. `was_answered`: the gateway has heard of the invitation; another session need not present it."""
+    """How a lease ended. `was_answered`: the gateway has heard the offer; no other session need make it."""
 
     lease: int | None
     text: str
@@ -69,7 +70,7 @@ class Link:
     # Policy: one invocation
 
     async def check(self) -> bool:
-        """Whether a link of an earlier invocation may be trusted: what came while nothing ran here is dealt with first."""
+        """Whether a link of an earlier invocation may be trusted; what came while nothing ran here is read first."""
         for _ in range(3):  # a FIN is read in the second turn of the loop, one inside TLS in the third
             await asyncio.sleep(0)
         return not self.session.is_ended and self._socket is not None
@@ -184,7 +185,7 @@ class Link:
         self._give_up(reason)
 
     async def _wait(self, until: float) -> None:
-        """Until something changed, or a time of the loop's clock. Returns at once when something changed since the last wait."""
+        """Until something changed since the last wait, or a time of the loop's clock."""
         if not self._changed:
             self._waiter = self._loop.create_future()
             timer = self._loop.call_at(until, self._change)

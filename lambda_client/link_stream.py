@@ -1,4 +1,4 @@
-"""A stream of a link: its request's body as it comes, its response as it goes, and the task that runs the handler's code."""
+"""A stream of a link: the request's body as it comes, response as it goes, the task that runs the handler's code."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class LinkStream(Stream):
         self._link.wake()
 
     def _is_connected(self) -> bool:
-        """Whether anybody may still read the response. When not, what code that is being stopped still sends is dropped."""
+        """Whether anybody may still read the response; else what code that is being stopped sends is dropped."""
         return not self.is_cancelled and self._link.session.is_open(self.number)
 
     # For the link

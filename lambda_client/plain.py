@@ -64,7 +64,8 @@ class RequestHandler:
     def answer(self, event: Any, context: LambdaContext, environment: Environment) -> Any:
         if not is_http(event):
             raise ValueError(
-                "not a request of payload format 2.0 (Function URL, HTTP API): a handler of other events takes (event, context)"
+                "not a request of payload format 2.0 (Function URL, HTTP API): "
+                "a handler of other events takes (event, context)"
             )
         stream = BufferedStream(event, context)
         environment.run(self.serve(stream, environment))
@@ -100,7 +101,7 @@ class EventHandler:
             await _in_thread(stream, environment, lambda: prepare_lambda(self.fn(event, stream.context)))
 
     def answer(self, event: Any, context: LambdaContext, environment: Environment) -> Any:
-        """As without Dialback: the code runs where it always ran, and what it returns is returned, unless only a stream can hold it."""
+        """As without Dialback: the code runs where it always ran; what only a stream can hold is gathered."""
         returned = self.fn(event, context)
         if self.is_async:
             returned = environment.run(_result(returned))

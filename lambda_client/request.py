@@ -1,4 +1,4 @@
-"""What a handler is given: the request, for `async def` handlers and for `def` handlers. Knows no link and no event format."""
+"""What a handler is given: the request, for `async def` and for `def` handlers. Knows no link and no event format."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class Request(_Head):
         return await self.body.read()
 
     async def text(self) -> str:
-        """The whole body as text, by the charset of its content type, else UTF-8. Raises `UnicodeDecodeError`, `LookupError`."""
+        """The whole body as text, by its content type's charset, else UTF-8. Raises `ValueError`, `LookupError`."""
         return self._decode(await self.body.read())
 
     async def json(self) -> Any:
@@ -150,7 +150,7 @@ class SyncRequest(_Head):
         return self.body.read()
 
     def text(self) -> str:
-        """The whole body as text, by the charset of its content type, else UTF-8. Raises `UnicodeDecodeError`, `LookupError`."""
+        """The whole body as text, by its content type's charset, else UTF-8. Raises `ValueError`, `LookupError`."""
         return self._decode(self.body.read())
 
     def json(self) -> Any:
@@ -175,7 +175,7 @@ def set_current_request(request: Request | SyncRequest) -> None:
 
 
 class RequestIdFilter(logging.Filter):
-    """Gives every log record `request_id`: the id of the request that is being served, else `-`. Add it to a handler."""
+    """Gives every log record `request_id`: the id of the request being served, else `-`. Add it to a handler."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         request = _current.get()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol, Union
+from typing import Any, NamedTuple, Protocol
 
 from lambda_client.fields import Pairs, encode_fields
 
@@ -17,7 +17,7 @@ TEXT = b"text/plain; charset=utf-8"
 OCTETS = b"application/octet-stream"
 JSON = b"application/json"
 
-Piece = Union[str, bytes]
+Piece = str | bytes
 
 
 class Readable(Protocol):
@@ -26,18 +26,18 @@ class Readable(Protocol):
     def read(self, size: int, /) -> Any: ...
 
 
-Content = Union[
-    None,
-    str,
-    bytes,
-    bytearray,
-    memoryview,
-    Mapping[str, Any],
-    list[Any],
-    Iterable[Piece],
-    AsyncIterable[Piece],
-    Readable,
-]
+Content = (
+    str
+    | bytes
+    | bytearray
+    | memoryview
+    | Mapping[str, Any]
+    | list[Any]
+    | Iterable[Piece]
+    | AsyncIterable[Piece]
+    | Readable
+    | None
+)
 """What a response's body is made of."""
 
 _FORMS = (
@@ -72,12 +72,12 @@ class Response:
         return f"<Response {self.status}>"
 
 
-Returned = Union[Response, Content]
+Returned = Response | Content
 """What a handler may return."""
 
 
 class Prepared(NamedTuple):
-    """A response ready to be sent. `body`: bytes, or an iterator or async iterator of str or bytes that is taken once."""
+    """A response ready to be sent. `body`: bytes, or an iterator or async iterator of str or bytes, taken once."""
 
     status: int
     headers: Pairs
@@ -126,7 +126,8 @@ def _prepare_body(body: object) -> tuple[bytes | None, bytes | Iterator[Any] | A
         if hasattr(body, "close"):
             body.close()  # a coroutine that nobody awaits would warn as well
         raise TypeError(
-            f"{type(body).__name__} instead of a response: an `await` is missing, or the handler's wrapper is not `async def`"
+            f"{type(body).__name__} instead of a response: an `await` is missing, "
+            "or a wrapper of an `async def` handler is itself a `def`"
         )
     raise TypeError(f"{type(body).__name__} is not a response: {_FORMS}")
 
@@ -178,7 +179,7 @@ class _FilePieces:
 def prepare_lambda(returned: object) -> Prepared:
     """What an `(event, context)` handler returned. A dict with an integer `statusCode` is the Lambda response shape.
 
-    Source: AWS, "Response payload format for Lambda function URLs"; `multiValueHeaders` from the shape of API Gateway's REST API.
+    Source: AWS, "Response payload format" of Lambda function URLs; `multiValueHeaders` is API Gateway's REST shape.
     """
     if not isinstance(returned, dict):
         return prepare(encode_json_scalar(returned))

@@ -1,7 +1,7 @@
-"""One request and its response, as a handler's code sees them, wherever they come from. Knows no link and no handler form.
+"""One request and its response, as a handler's code sees them. Knows neither where they come from nor what runs it.
 
-Two things implement it: a stream on a link (`link`), and a buffered invocation (`buffered`). What runs a handler (`plain`;
-later ASGI and WSGI) is written against this class alone.
+Two things implement it: a stream on a link (`link_stream`), and a buffered invocation (`buffered`). What runs a handler
+(`plain`; later ASGI and WSGI) is written against this class alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ BODYLESS_STATUSES = frozenset({204, 304})
 
 
 class LambdaContext(Protocol):
-    """What of AWS's context object is used here (AWS, "Using the Lambda context object to retrieve Python function information")."""
+    """What is used of AWS's context object (AWS, "Using the Lambda context object to retrieve Python function
+    information")."""
 
     aws_request_id: str
 
@@ -30,7 +31,7 @@ class LengthMismatch(Exception):
 
 
 class Stream(ABC):
-    """Begins with a request, ends when its response has ended and its code has stopped. Used from the event loop alone."""
+    """Begins with a request, ends when its response has ended and its code has stopped. Of the event loop alone."""
 
     def __init__(self, opening: Opening, identity: str, context: LambdaContext) -> None:
         self.opening = opening
@@ -64,7 +65,7 @@ class Stream(ABC):
         self._begin(status, headers, self.has_finished)
 
     async def send(self, data: bytes, *, ends: bool = False) -> None:
-        """Send a piece of the body at once; returns when there is room for the next. Ignored once the response has ended."""
+        """Send a piece of the body at once; returns when there is room for the next. Ignored after the end."""
         if self.has_finished:
             return
         if self._left is not None:

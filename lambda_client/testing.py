@@ -1,7 +1,7 @@
-"""`TestClient`: requests to a handler in a test, over a real session whose both ends are in memory. No gateway, no socket.
+"""`TestClient`: requests to a handler in a test, over a real session with both ends in memory. No gateway, no socket.
 
-The handler runs as it does in Lambda: in its own thread, one invocation after another, on links that outlive them; only the
-wire is a queue. What a client of the gateway would see, the test sees.
+The handler runs as it does in Lambda: in its own thread, one invocation after another, on links that outlive them; only
+the wire is a queue. What a client of the gateway would see, the test sees.
 """
 
 from __future__ import annotations
@@ -9,11 +9,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,15 +22,14 @@ from lambda_client.environment import Environment
 from lambda_client.fields import Headers, encode_fields
 from lambda_client.handler import StreamHandler
 from lambda_client.response import encode_piece
+from lambda_client.testing_gateway import TIMEOUT, Exchange, GatewayEnd, MemorySocket
 from lambda_client.trust import Endpoint
-from lambda_client.wire import Code, gateway
+from lambda_client.wire import gateway
 
 __all__ = ["BrokenResponse", "TestClient", "TestResponse"]
 
 URL = "ws://localhost/_dialback/v1/connect"
 BOOT = "7e57"
-TIMEOUT = 10.0  # seconds that a test waits for the next thing to come
-SOCKET_ROOM = 256 << 10  # bytes handed over in one turn
 
 
 class BrokenResponse(ConnectionError):
@@ -53,7 +51,7 @@ class TestContext:
 
 
 class TestResponse:
-    """A response as it comes: iterate it for its pieces, or `read` the rest. Ends with its body, or with `disconnect`."""
+    """A response as it comes: iterate it for its pieces, or take `body`. Ends with its body, or with `disconnect`."""
 
     __test__ = False
 
@@ -99,204 +97,6 @@ class TestResponse:
         return f"<TestResponse {self.status}>"
 
 
-class Exchange:
-    """One request of a test: what goes to the function, and the news that come back. Shared by two threads."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, head: tuple[bytes, bytes, wire.Headers, dict[str, Any]]) -> None:
-        self.id = os.urandom(16)
-        self.method, self.target, self.headers, self.options = head
-        self.news: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-        self.number = 0
-        self.end: GatewayEnd | None = None
-        self.opened = threading.Event()
-        self._writable = threading.Event()
-        self._loop = loop
-        self._is_over = False
-
-    # For the test's thread
-
-    def next_news(self) -> tuple[str, Any]:
-        try:
-            kind, value = self.news.get(timeout=TIMEOUT)
-        except queue.Empty:
-            raise TimeoutError(f"nothing came from the handler in {TIMEOUT:.0f} s") from None
-        if kind == "data":
-            self._call(lambda end: end.session.consume(self.number, len(value), self._loop.time()))
-        return kind, value
-
-    def upload(self, content: Iterable[bytes]) -> None:
-        """Send the request's body, a piece when there is room for it."""
-        if not self.opened.wait(TIMEOUT):
-            return
-        for piece in content:
-            self._writable.clear()
-            self._call(lambda end, piece=piece: self._send(end, piece, False))
-            self._writable.wait(TIMEOUT)
-            if self._is_over:
-                return
-        self._call(lambda end: self._send(end, b"", True))
-
-    def leave(self) -> None:
-        self._call(lambda end: end.cancel(self))
-
-    def _call(self, action: Callable[[GatewayEnd], object]) -> None:
-        def run() -> None:
-            if self.end is not None and self.end.session.is_open(self.number):
-                action(self.end)
-                self.end.wake()
-            else:
-                self.writable()
-
-        self._loop.call_soon_threadsafe(run)
-
-    # For the loop
-
-    def _send(self, end: GatewayEnd, piece: bytes, ends: bool) -> None:
-        if self._is_over:
-            return
-        end.session.send_data(self.number, piece, end=ends)
-        if end.session.is_writable(self.number):
-            self._writable.set()
-
-    def writable(self) -> None:
-        self._writable.set()
-
-    def stop_upload(self) -> None:
-        self._is_over = True
-        self._writable.set()
-
-
-class GatewayEnd:
-    """The gateway's end of one session. Begins with the first dial, ends with the session."""
-
-    def __init__(self, session_id: bytes, waiting: deque[Exchange], linger: float = 0.0) -> None:
-        self.session = gateway().GatewaySession(session_id)
-        self._loop = asyncio.get_running_loop()
-        self._waiting = waiting
-        self._linger = linger
-        self._exchanges: dict[int, Exchange] = {}
-        self._send: Callable[[bytes], object] | None = None
-        self._is_due = False
-        self._timer: asyncio.TimerHandle | None = None
-
-    def attach(self, dial: wire.Dial, send: Callable[[bytes], object]) -> None:
-        """A dial whose proof was checked has opened a socket. Raises `DialRefused`."""
-        self.session.accept(dial, self._loop.time())
-        self._send = send
-        self.wake()
-
-    def received(self, message: bytes) -> None:
-        self._handle(self.session.receive(message, self._loop.time()))
-        self.wake()
-
-    def lost(self) -> None:
-        self._send = None
-        self._handle(self.session.socket_lost(self._loop.time()))
-
-    def open_waiting(self) -> None:
-        while self._waiting and self.session.can_open:
-            exchange = self._waiting.popleft()
-            exchange.end = self
-            exchange.number = self.session.open(
-                exchange.id, exchange.method, exchange.target, exchange.headers, exchange.options, self._loop.time()
-            )
-            self._exchanges[exchange.number] = exchange
-            exchange.opened.set()
-        self.wake()
-
-    def cancel(self, exchange: Exchange) -> None:
-        self.session.reset(exchange.number, Code.CANCELLED)
-        self.session.stop(exchange.number, Code.CANCELLED)
-        exchange.stop_upload()
-        exchange.news.put(("error", "the test has disconnected"))
-
-    def wake(self) -> None:
-        if not self._is_due:
-            self._is_due = True
-            self._loop.call_soon(self._transmit)
-
-    def _transmit(self) -> None:
-        self._is_due = False
-        for frame in self.session.frames_to_send(SOCKET_ROOM, self._loop.time()):
-            if self._send is not None:
-                self._send(frame)
-        self._handle(self.session.pending_events())
-        if self.session.has_frames_to_send:
-            self.wake()
-        if self._timer is not None:
-            self._timer.cancel()
-        at = self.session.next_timeout()
-        self._timer = None if at is None else self._loop.call_at(at, self._on_timer)
-
-    def _on_timer(self) -> None:
-        self._handle(self.session.handle_timeout(self._loop.time()))
-        self._transmit()
-
-    def _handle(self, events: list[wire.Event]) -> None:
-        for event in events:
-            if isinstance(event, wire.LeaseOffered):
-                if self._waiting:
-                    self.open_waiting()
-                    self.session.grant(event.lease, self._linger, self._loop.time())
-                else:
-                    self.session.decline(event.lease)
-            elif isinstance(event, wire.SessionEnded):
-                for exchange in self._exchanges.values():
-                    exchange.stop_upload()
-                    exchange.news.put(("error", event.reason))
-            elif hasattr(event, "stream"):
-                exchange = self._exchanges[event.stream]
-                self._tell(exchange, event)
-                if isinstance(event, wire.StreamClosed):
-                    del self._exchanges[event.stream]
-                    self.open_waiting()
-
-    def _tell(self, exchange: Exchange, event: Any) -> None:
-        if isinstance(event, wire.ResponseReceived):
-            exchange.news.put(("head", (event.response.status, event.response.headers)))
-            if event.end:
-                exchange.news.put(("end", []))
-            elif exchange.method == b"HEAD" or event.response.status in (204, 304):
-                self.session.stop(exchange.number, Code.NO_ERROR)
-                exchange.news.put(("end", []))
-        elif isinstance(event, wire.DataReceived):
-            if len(event.data):
-                exchange.news.put(("data", bytes(event.data)))
-            if event.end:
-                exchange.news.put(("end", []))
-        elif isinstance(event, wire.TrailersReceived):
-            exchange.news.put(("end", event.headers))
-        elif isinstance(event, wire.StreamReset):
-            exchange.news.put(("error", f"the handler's side ended it: {Code(event.code).name}"))
-        elif isinstance(event, wire.StreamStopped):
-            exchange.stop_upload()
-            self.session.reset(exchange.number, Code.NO_ERROR)
-        elif isinstance(event, wire.StreamWritable):
-            exchange.writable()
-
-
-class MemorySocket:
-    """The function's end of a wire in memory. Begins with a dial, ends with `close`."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, end: GatewayEnd, listener: Listener) -> None:
-        self._loop = loop
-        self._end = end
-        self._listener: Listener | None = listener
-        self.room = SOCKET_ROOM
-
-    def deliver(self, message: bytes) -> None:
-        self._loop.call_soon(lambda: self._listener is not None and self._listener.received(message))
-
-    def send(self, messages: list[bytes]) -> None:
-        for message in messages:
-            self._loop.call_soon(self._end.received, message)
-
-    def close(self, code: int) -> None:
-        if self._listener is not None:
-            self._listener = None
-            self._loop.call_soon(self._end.lost)
-
-
 class TestClient:
     """Requests to one handler. Begins its environment with the first request; `close` it, or use it in a `with`."""
 
@@ -306,9 +106,7 @@ class TestClient:
         """`timeout`: seconds that each invocation has, as a Lambda function's."""
         self._key = os.urandom(32)
         variables = {"DIALBACK_SECRET": self._key.hex(), "DIALBACK_GATEWAY": "ws://localhost"}
-        self._environment = Environment(
-            handler.handler, handler.concurrency, handler.lifespan, variables, self._dial
-        )
+        self._environment = Environment(handler.handler, handler.concurrency, handler.lifespan, variables, self._dial)
         self._timeout = timeout
         self._waiting: deque[Exchange] = deque()
         self._ends: dict[bytes, GatewayEnd] = {}
@@ -327,7 +125,7 @@ class TestClient:
         headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
         content: bytes | str | Iterable[bytes | str] | None = None,
     ) -> TestResponse:
-        """A request and its whole response. A handler that raises before its first byte gives a 502, as at the gateway."""
+        """A request and its whole response. A handler that raises before its first byte gives 502, as at a gateway."""
         with self.stream(method, path, headers=headers, content=content) as response:
             response.body  # noqa: B018 - waits for it
         return response
@@ -341,7 +139,7 @@ class TestClient:
         headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
         content: bytes | str | Iterable[bytes | str] | None = None,
     ) -> Iterator[TestResponse]:
-        """A request whose response comes piece by piece, while `content` (an iterable) is still being sent. Leaving disconnects."""
+        """A request whose response comes piece by piece, also while `content` is being sent. Leaving disconnects."""
         fields = encode_fields(headers)
         if not any(name == b"host" for name, _ in fields):
             fields.insert(0, (b"host", b"testserver"))

@@ -1,6 +1,6 @@
-"""Code that blocks, in a thread of the executor: a handler's call and its iterator, from the first line to the last in one thread.
+"""Code that blocks, in a thread of the executor: a handler's call and its iterator, from first to last in one thread.
 
-The thread hands pieces over one at a time and waits while too much is held; the event loop takes them as an async iterator.
+The thread hands pieces over one at a time and waits while too much is held; the loop takes them as an async iterator.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class ThreadRun:
             await self._news.wait()
 
     async def stop(self, is_abandoned: Callable[[], bool]) -> None:
-        """Take no more pieces, and return when the code has stopped, which nothing can hurry; or when it is abandoned."""
+        """Take no more pieces; returns when the code has stopped, which nothing can hurry, or when it is abandoned."""
         with self._room:
             self._is_stopped = True
             self._pieces.clear()

@@ -1,4 +1,4 @@
-"""Whom this function answers: the keys and addresses of its environment, and the invitations that they admit. Knows no link."""
+"""Whom this function answers: the keys and addresses of its environment, and what they admit. Knows no link."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Trust:
     def admit(self, token: str, now: float) -> Admitted:
         """The invitation in a token. `now` is Unix time in seconds.
 
-        Raises `InvitationRefused`: `malformed`, `signature`, `expired`, `address`, or `unconfigured` (no secret or no address here).
+        Raises `InvitationRefused`: `malformed`, `signature`, `expired`, `address`, `unconfigured` (nothing to check).
         """
         if self._keyring is None or not self._allowed:
             missing = "DIALBACK_SECRET" if self._keyring is None else "DIALBACK_GATEWAY"

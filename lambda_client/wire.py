@@ -1,7 +1,7 @@
-"""The one door to `protocol`: everything that the function side needs of it, by one import. Knows no handler and no socket.
+"""The one door to `protocol`: everything that the function side needs of it. Knows no handler and no socket.
 
-The top-level names of this distribution are general ones, and a function's zip may hold a file of the user's with the same
-name. It would be found first; this module then says whose file was found and what to rename.
+The top-level names of this distribution are general ones, and a function's zip may hold a file of the user's with the
+same name. It would be found first; this module then says whose file was found and what to rename.
 """
 
 from __future__ import annotations
@@ -31,8 +31,15 @@ def _explain(error: ImportError) -> ImportError:
 
 
 try:
-    from protocol.dial import CLOSE_GOING_AWAY, CLOSE_NORMAL, CLOSE_PROTOCOL_ERROR, CLOSE_TOO_BIG, CLOSE_UNSUPPORTED
-    from protocol.dial import REASON_HEADER, Dial
+    from protocol.dial import (
+        CLOSE_GOING_AWAY,
+        CLOSE_NORMAL,
+        CLOSE_PROTOCOL_ERROR,
+        CLOSE_TOO_BIG,
+        CLOSE_UNSUPPORTED,
+        REASON_HEADER,
+        Dial,
+    )
     from protocol.errors import REFUSALS, DialRefused, InvitationRefused, LocalError, ProtocolError
     from protocol.events import (
         DataReceived,
@@ -76,6 +83,7 @@ def gateway() -> Any:
     from protocol.invitation import key_id, sign
 
     return SimpleNamespace(GatewaySession=GatewaySession, SessionOptions=SessionOptions, sign=sign, key_id=key_id)
+
 
 __all__ = [
     "CLOSE_GOING_AWAY",
