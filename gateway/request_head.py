@@ -27,6 +27,7 @@ HOST: Final = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%\[\]:-]*")
 MAX_CONTENT_LENGTH: Final = (1 << 63) - 1  # bytes; llhttp takes 2**64 - 1 and then sees no body
 LINE_OVERHEAD: Final = len("  HTTP/1.1")
 FIELD_OVERHEAD: Final = len(": \r\n")
+LINE_END: Final = len("\r\n")
 
 
 def read_request_head(request: BaseRequest, limits: HttpLimits) -> RequestHead:
@@ -71,7 +72,7 @@ def _check_sizes(method: str, target: bytes, fields: list[Pair], limits: HttpLim
     sizes = [len(name) + len(value) for name, value in fields]
     if any(size > limits.header_field for size in sizes):
         raise _refusal("header-too-large", f"A field may have {limits.header_field} bytes.")
-    if line + sum(sizes) + FIELD_OVERHEAD * len(sizes) > limits.head:
+    if line + LINE_END + sum(sizes) + FIELD_OVERHEAD * len(sizes) > limits.head:
         raise _refusal("header-too-large", f"All fields together may have {limits.head} bytes.")
 
 

@@ -196,6 +196,11 @@ class ResponseWriter:
             self._transport.write(data)
 
 
+def head_bytes(status: int, headers: Headers) -> bytes:
+    """A head outside an exchange, with Date."""
+    return b"".join((_status_line(status), b"date: ", bytes(DATE), b"\r\n", *_lines(headers), b"\r\n"))
+
+
 def _status_line(status: int) -> bytes:
     return STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
 
