@@ -60,16 +60,17 @@ SECTIONS: tuple[tuple[str, str, tuple[Key[object], ...]], ...] = (
     ("The gateway", "At the top of the file, or in the table before the dot.", keys.GATEWAY_KEYS),
     (
         "Functions",
-        "In `[functions.NAME]`, for that function; at the top of the file, as a flag or as a variable, for every function\n"
-        "that has no such value of its own. `secret` has no flag: every process of a machine can read a command line.",
+        "In `[functions.NAME]`, for that function; at the top of the file, as a flag or as a variable, for every\n"
+        "function that has no such value of its own. `secret` has no flag: every process of a machine can read a\n"
+        "command line.",
         keys.FUNCTION_KEYS,
     ),
     ("Only in `[functions.NAME]`", "NAME has letters, digits, `-` and `_`, 64 at most.", keys.TABLE_KEYS),
     (
         "Only in `[[routes]]`",
-        "Which requests go to which function: the exact host first, then `*.`, then any host; of the paths, the longest.\n"
-        "A path matches whole segments: `/api` takes `/api` and `/api/x`, not `/apix`. Paths under `/_dialback/` are the\n"
-        "gateway's own. A single function needs no route.",
+        "Which requests go to which function: the exact host first, then `*.`, then any host; of the paths, the\n"
+        "longest. A path matches whole segments: `/api` takes `/api` and `/api/x`, not `/apix`. Paths under\n"
+        "`/_dialback/` are the gateway's own. A single function needs no route.",
         keys.ROUTE_KEYS,
     ),
 )

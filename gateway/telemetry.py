@@ -17,6 +17,8 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+OURS = "dialback"
+"""The root of our loggers' names."""
 WHO_WIDTH = 8
 """Columns for the name of who speaks: "gateway" and "a1b2c3d4" (an environment) line up."""
 RESET, DIM, RED, YELLOW, CYAN = "\x1b[0m", "\x1b[2m", "\x1b[31m", "\x1b[33m", "\x1b[36m"
@@ -29,28 +31,42 @@ RATE_LIMIT_PERIOD = 10.0
 
 
 def configure(style: str, level: str, *, stream: TextIO | None = None) -> None:
-    """Send our events and `logging`'s, from `level` on, to `stream` (stderr), as "console" or "json" or "auto" says."""
+    """Send our events and `logging`'s to `stream` (stderr), in the style "console", "json" or "auto" (by the stream).
+
+    Ours are told from `level` on, those of libraries from "warning" on.
+    """
     out = stream or sys.stderr
     is_terminal = out.isatty()
-    chosen = ("console" if is_terminal else "json") if style == "auto" else style
-    renderer: Processor = (
-        ConsoleLine(colour=is_terminal) if chosen == "console" else structlog.processors.JSONRenderer()
-    )
-    shared: list[Processor] = [structlog.processors.add_log_level, _add_time]
-    if chosen == "json":
-        shared += [structlog.processors.format_exc_info, _end_in_utc]
+    shared: list[Processor] = [structlog.processors.add_log_level, _name_speaker, _add_time]
+    foreign: list[Processor] = [*shared]
+    renderer: Processor
+    if style == "console" or (style == "auto" and is_terminal):
+        renderer = ConsoleLine(colour=is_terminal)
+    else:
+        renderer = structlog.processors.JSONRenderer(default=str)
+        # What `logging` was given beside the text is in the text for people, and apart for machines.
+        foreign = [*shared, structlog.stdlib.ExtraAdder(), structlog.processors.format_exc_info, _stamp]
+        shared = [*shared, structlog.processors.format_exc_info, _stamp]
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.PrintLoggerFactory(out),
+        logger_factory=lambda *names: Lines(out, *names),
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(out)
     remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=[_name_library, *shared], processors=[remove, renderer])
-    )
-    logging.basicConfig(handlers=[handler], level=max(LEVELS[level], logging.WARNING), force=True)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=foreign, processors=[remove, renderer]))
+    logging.getLogger().handlers = [handler]
+    logging.getLogger().setLevel(logging.WARNING)
+    logging.getLogger(OURS).setLevel(LEVELS[level])
+
+
+class Lines(structlog.PrintLogger):
+    """Where rendered lines go; keeps the name that `structlog.get_logger` was given."""
+
+    def __init__(self, stream: TextIO, name: str = "") -> None:
+        super().__init__(stream)
+        self.name = name
 
 
 def logger(who: str) -> FilteringBoundLogger:
@@ -64,16 +80,19 @@ def _add_time(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return event
 
 
-def _end_in_utc(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+def _stamp(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """The time as RFC 3339 writes it, in UTC."""
     seconds = event["time"]
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-    event["time"] = f"{stamp}.{int(seconds * 1000) % 1000:03d}Z"
+    text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    event["time"] = f"{text}.{int(seconds * 1000) % 1000:03d}Z"
     return event
 
 
-def _name_library(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Lines of `logging` are said by the library that wrote them."""
-    event.setdefault("who", str(event["_record"].name).partition(".")[0])
+def _name_speaker(speaker: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """A logger's name says who speaks: the last part of ours (`dialback.pool`), the first of a library's."""
+    record = event.get("_record")
+    name = str(record.name if record is not None else getattr(speaker, "name", ""))
+    event.setdefault("who", name.removeprefix(OURS + ".") if name.startswith(OURS) else name.partition(".")[0])
     return event
 
 

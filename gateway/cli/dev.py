@@ -104,7 +104,7 @@ class DevLoop:
         settings = self._settings(self._variables(address))
         await service.reload(settings, grace=0)
         if fault := await self._fault(settings):
-            self._log.error(f"{self._target.shown} cannot run", fault=fault)
+            self._log.error(f"{self._target.shown} cannot run:\n{fault}")
             return EXIT_FAILED
         reloading = asyncio.ensure_future(self._reload_on_save(gateway, service, settings))
         try:
@@ -126,7 +126,7 @@ class DevLoop:
             async for changes in awatch(root, watch_filter=SourceFilter(root)):
                 names = ", ".join(sorted({str(Path(path).relative_to(root)) for _, path in changes})[:SHOWN_CHANGES])
                 if fault := await self._fault(settings):
-                    self._log.error(f"saved {names}: it cannot run, the old code goes on", fault=fault)
+                    self._log.error(f"saved {names}: the new code cannot run, the old code goes on:\n{fault}")
                     continue
                 self._log.info(f"saved {names}: new requests get the new code")
                 gateway.retire_links()

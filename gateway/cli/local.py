@@ -34,7 +34,8 @@ def log_to_terminal() -> Callable[[LogLine], None]:
     """A sink for a local Lambda's log: each line with its time and its environment's id."""
 
     def write(line: LogLine) -> None:
-        telemetry.logger(line.environment or "lambda").info(line.text, time=line.time)
+        text = line.text.rstrip().replace("\t", "  ")  # REPORT is written with tabs, and has one at its end
+        telemetry.logger(line.environment or "lambda").info(text, time=line.time)
 
     return write
 
