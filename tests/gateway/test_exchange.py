@@ -1,0 +1,425 @@
+"""The exchange's table, every state against every event, and what each event makes of the two sides."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+from transitions import MachineError
+
+from gateway.errors import KINDS, Problem
+from gateway.exchange import MACHINE, STATES, TABLE, TERMINAL, ClientSide, Exchange, RequestHead, StreamSide
+from gateway.response_head import ResponseHead
+from protocol.frames import Code, Headers
+
+LEGAL = {(trigger, source): state for trigger, sources, state in TABLE for source in sources}
+TRIGGERS = sorted({trigger for trigger, _, _ in TABLE})
+
+
+class Record:
+    """Both sides of an exchange at once; `told` has all that was done to either, in order."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.id = 7
+        self.is_writable = True
+        self.is_paused = False
+
+    def _tell(self, *words: object) -> None:
+        self.told.append(" ".join(str(word) for word in words))
+
+    def informational(self, status: int, headers: Headers) -> None:
+        self._tell("informational", status, *(name.decode() for name, _ in headers))
+
+    def continue_(self) -> None:
+        self._tell("continue")
+
+    def head(self, head: ResponseHead, end: bool) -> None:
+        self._tell("head", head.status, "end" if end else "open")
+
+    def data(self, payload: bytes | bytearray | memoryview, end: bool) -> None:
+        self._tell("data", len(payload), "end" if end else "open")
+
+    def end(self, trailers: Headers) -> None:
+        self._tell("trailers", *(name.decode() for name, _ in trailers))
+
+    def problem(self, problem: Problem) -> None:
+        self._tell("problem", problem.name)
+
+    def abort(self) -> None:
+        self._tell("abort")
+
+    def upload_writable(self) -> None:
+        self._tell("writable")
+
+    def upload_stopped(self) -> None:
+        self._tell("upload stopped")
+
+    def returned(self) -> None:
+        self._tell("returned")
+
+    def ended(self) -> None:
+        self._tell("ended")
+
+    def send(self, data: bytes, end: bool) -> None:
+        self._tell("send", len(data), "end" if end else "open")
+
+    def send_trailers(self, headers: Headers) -> None:
+        self._tell("send trailers")
+
+    def consumed(self, size: int) -> None:
+        self._tell("consumed", size)
+
+    def cancel(self, code: Code) -> None:
+        self._tell("cancel", code.name)
+
+    def stop(self, code: Code) -> None:
+        self._tell("stop", code.name)
+
+    def reset(self, code: Code) -> None:
+        self._tell("reset", code.name)
+
+
+def exchange_in(state: str, *, method: bytes = b"POST", has_body: bool = True) -> tuple[Exchange, Record]:
+    """One that got there by events, with an empty record."""
+    record = Record()
+    client: ClientSide = record
+    stream: StreamSide = record
+    head = RequestHead(method, b"/a?secret", (), has_body=has_body, expects_continue=has_body)
+    exchange = Exchange(head, client)
+    if state in ("queued", "invoking"):
+        exchange.queued()
+    if state == "invoking":
+        exchange.invoking()
+    if state in ("opened", "request_sent", "duplex", "downloading", "uploading", "complete", "aborted"):
+        exchange.stream_opened(stream)
+    if state in ("request_sent", "downloading", "complete") and has_body:
+        exchange.request_data(b"", end=True)
+    if state in ("duplex", "downloading", "uploading", "complete", "aborted"):
+        exchange.response(200, [(b"a", b"b")])
+    if state in ("uploading", "complete"):
+        exchange.data(b"xyz", end=True)
+    if state in ("refused", "failed"):
+        exchange.refused(Problem("no-route" if state == "refused" else "invoke-failed"))
+    if state == "timed_out":
+        exchange.timed_out("queue-timeout")
+    if state == "cancelled":
+        exchange.client_gone()
+    if state == "aborted":
+        exchange.lost()
+    assert exchange.state == state
+    record.told.clear()
+    return exchange, record
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("trigger", TRIGGERS)
+def test_every_state_against_every_event(state: str, trigger: str) -> None:
+    exchange, _ = exchange_in(state)
+    if (trigger, state) in LEGAL:
+        assert MACHINE.events[trigger].trigger(exchange)
+        assert exchange.state == LEGAL[trigger, state]
+    else:
+        with pytest.raises(MachineError):
+            MACHINE.events[trigger].trigger(exchange)
+        assert exchange.state == state
+
+
+def test_the_table_is_sound() -> None:
+    assert len(LEGAL) == sum(len(sources) for _, sources, _ in TABLE), "one state after each event"
+    assert {state for _, _, state in TABLE} | {"accepted"} == set(STATES)
+    assert not {source for _, source in LEGAL} & TERMINAL
+    assert set(STATES.values()) == {"idle", "connecting", "socket received", "connected", "complete", "error"}
+    reached = {"accepted"}
+    while more := {LEGAL[key] for key in LEGAL if key[1] in reached} - reached:
+        reached |= more
+    assert reached == set(STATES)
+    for state in set(STATES) - TERMINAL:
+        assert LEGAL["client_left", state] == "cancelled"
+
+
+def test_an_exchange_is_not_added_to_the_machine() -> None:
+    exchange_in("complete")
+    assert MACHINE.models == []
+    assert not hasattr(exchange_in("accepted")[0], "__dict__")
+
+
+LATE = [
+    lambda e: e.stream_opened(Record()),
+    lambda e: e.informational(103, ()),
+    lambda e: e.response(200, (), False),
+    lambda e: e.data(b"late", True),
+    lambda e: e.trailers([(b"a", b"b")]),
+    lambda e: e.reset(Code.INTERNAL, "late"),
+    lambda e: e.stopped(Code.NO_ERROR),
+    lambda e: e.credit(),
+    lambda e: e.writable(),
+    lambda e: e.lost("late"),
+    lambda e: e.request_data(b"late", True),
+    lambda e: e.client_gone(),
+    lambda e: e.client_resumed(),
+    lambda e: e.timed_out("response-timeout"),
+    lambda e: e.refused(Problem("draining")),
+]
+
+
+@pytest.mark.parametrize("late", LATE, ids=lambda late: inspect.getsource(late).strip(" ,\n")[10:])
+@pytest.mark.parametrize("state", sorted(TERMINAL))
+def test_nothing_moves_after_the_end(state: str, late: object) -> None:
+    exchange, record = exchange_in(state)
+    late(exchange)  # type: ignore[operator]
+    assert (exchange.state, record.told) == (state, [])
+
+
+def test_a_stream_that_comes_too_late_is_cancelled() -> None:
+    exchange, _ = exchange_in("cancelled")
+    stream = Record()
+    exchange.stream_opened(stream)
+    assert stream.told == ["cancel CANCELLED"]
+    assert exchange.stream is None
+
+
+def test_both_directions_to_the_end() -> None:
+    exchange, record = exchange_in("opened")
+    ends: list[str] = []
+    exchange.on_end(lambda ended: ends.append(ended.state))
+    exchange.request_data(b"12")
+    exchange.response(200, ())
+    exchange.data(b"345")
+    exchange.request_data(b"6", end=True)
+    assert exchange.state == "downloading"
+    exchange.data(b"7", end=True)
+    assert exchange.state == "complete"
+    assert ends == ["complete"]
+    assert (exchange.bytes_in, exchange.bytes_out, exchange.status) == (3, 4, 200)
+    assert record.told == [
+        "send 2 open", "head 200 open", "data 3 open", "consumed 3", "send 1 end", "data 1 end", "ended",
+    ]  # fmt: skip
+
+
+def test_credit_waits_for_a_slow_client() -> None:
+    exchange, record = exchange_in("downloading")
+    record.is_paused = True
+    exchange.data(b"123")
+    exchange.data(memoryview(b"45"))
+    assert record.told == ["data 3 open", "data 2 open"]
+    record.is_paused = False
+    exchange.client_resumed()
+    exchange.client_resumed()
+    assert record.told[2:] == ["consumed 5"]
+
+
+def test_100_continue_leaves_once_when_the_function_reads() -> None:
+    exchange, record = exchange_in("opened")
+    exchange.credit()
+    exchange.credit()
+    assert record.told == ["continue"]
+    exchange, record = exchange_in("duplex")
+    exchange.credit()
+    assert record.told == []
+
+
+def test_no_100_continue_where_none_is_expected() -> None:
+    exchange, record = exchange_in("request_sent", has_body=False)
+    exchange.credit()
+    assert record.told == []
+
+
+@pytest.mark.parametrize(
+    ("status", "told"), [(103, ["informational 103 link"]), (100, []), (101, []), (200, []), (99, [])]
+)
+def test_informational(status: int, told: list[str]) -> None:
+    exchange, record = exchange_in("opened")
+    exchange.informational(status, [(b"Link", b"</a>"), (b"connection", b"x"), (b"content-length", b"3")])
+    assert record.told == told
+    exchange, record = exchange_in("duplex")
+    exchange.informational(status, [])
+    assert record.told == []
+
+
+@pytest.mark.parametrize(("method", "status"), [(b"HEAD", 200), (b"GET", 204), (b"GET", 304), (b"HEAD", 404)])
+def test_a_body_that_nobody_will_see_is_stopped_at_the_head(method: bytes, status: int) -> None:
+    exchange, record = exchange_in("request_sent", method=method, has_body=False)
+    exchange.response(status, [(b"content-length", b"10")])
+    assert record.told == ["stop NO_ERROR", f"head {status} end", "ended"]
+    exchange.data(b"in flight", end=False)
+    assert exchange.state == "complete"
+    assert len(record.told) == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "end"),
+    [
+        (0, [], False),
+        (99, [], False),
+        (101, [], False),
+        (600, [], False),
+        (200, [(b"a b", b"")], False),
+        (200, [(b"", b"")], False),
+        (200, [(b"a:", b"")], False),
+        (200, [(b"a", b"x\r\ny: z")], False),
+        (200, [(b"a", b"x\ny")], False),
+        (200, [(b"a", b"\0")], False),
+        (200, [(b"content-length", b"-1")], False),
+        (200, [(b"content-length", b"1, 1")], False),
+        (200, [(b"content-length", b"1"), (b"content-length", b"2")], False),
+        (200, [(b"content-length", b"9" * 19)], False),
+        (200, [(b"content-length", b"1")], True),
+    ],
+)
+def test_a_response_that_is_not_http_is_ours_to_answer(status: int, headers: Headers, end: bool) -> None:
+    exchange, record = exchange_in("request_sent")
+    exchange.response(status, headers, end)
+    assert exchange.state == "failed"
+    assert exchange.status == 502
+    assert record.told == ["cancel MISMATCH", "problem bad-response", "ended"]
+
+
+def test_hop_by_hop_fields_stay_here() -> None:
+    exchange, record = exchange_in("request_sent")
+    heads: list[ResponseHead] = []
+    record.head = lambda head, end: heads.append(head)  # type: ignore[method-assign]
+    fields = [
+        (b"Connection", b"X-Mine, close, content-length"),
+        (b"x-mine", b"1"),
+        (b"Set-Cookie", b"a"),
+        (b"set-cookie", b"b"),
+    ]
+    fields += [(b"Keep-Alive", b"x"), (b"Transfer-Encoding", b"chunked"), (b"Upgrade", b"x"), (b"content-length", b"3")]
+    exchange.response(200, fields)
+    assert heads == [ResponseHead(200, [(b"set-cookie", b"a"), (b"set-cookie", b"b")], 3, False)]
+
+
+@pytest.mark.parametrize(
+    "pieces", [[(b"1234", False)], [(b"12", True)], [(b"12", False), (b"", True)], [(b"12", False), (b"34", True)]]
+)
+def test_a_body_that_is_not_its_content_length_is_no_end(pieces: list[tuple[bytes, bool]]) -> None:
+    exchange, record = exchange_in("request_sent")
+    exchange.response(200, [(b"content-length", b"3")])
+    for payload, end in pieces:
+        exchange.data(payload, end)
+    assert exchange.state == "aborted"
+    assert record.told[-3:] == ["cancel MISMATCH", "abort", "ended"]
+    assert not any("end" in told.split() for told in record.told)
+
+
+def test_trailers_end_a_body_of_the_right_length_only() -> None:
+    exchange, record = exchange_in("downloading")
+    exchange.data(b"123")
+    exchange.trailers([(b"X-Sum", b"1"), (b"Content-Length", b"3"), (b"trailer", b"x")])
+    assert (exchange.state, record.told[-2:]) == ("complete", ["trailers x-sum", "ended"])
+    exchange, record = exchange_in("request_sent")
+    exchange.response(200, [(b"content-length", b"3")])
+    exchange.trailers([])
+    assert exchange.state == "aborted"
+    exchange, record = exchange_in("downloading")
+    exchange.trailers([(b"a", b"\r\n")])
+    assert exchange.state == "aborted"
+
+
+@pytest.mark.parametrize(
+    ("code", "problem"),
+    [
+        (Code.INTERNAL, "function-error"),
+        (Code.CANCELLED, "function-error"),
+        (Code.NO_ERROR, "function-error"),
+        (Code.TIMEOUT, "response-timeout"),
+        (Code.MISMATCH, "bad-response"),
+        (Code.LOST, "function-lost"),
+        (Code.SHUTDOWN, "function-lost"),
+        (77, "function-error"),
+    ],
+)
+def test_a_reset_before_the_head_is_a_problem_and_after_it_a_cut(code: int, problem: str) -> None:
+    exchange, record = exchange_in("request_sent")
+    exchange.reset(code, "boom")
+    assert (exchange.state, exchange.reason) == ("failed", "boom")
+    assert record.told == ["cancel CANCELLED", f"problem {problem}", "ended"]
+    exchange, record = exchange_in("duplex")
+    exchange.reset(code)
+    assert exchange.state == "aborted"
+    assert record.told == ["cancel CANCELLED", "abort", "ended"]
+
+
+def test_a_stream_returned_unseen_goes_elsewhere() -> None:
+    exchange, record = exchange_in("opened")
+    exchange.reset(Code.REFUSED)
+    assert (exchange.state, exchange.stream) == ("accepted", None)
+    assert record.told == ["cancel CANCELLED", "returned"]
+    second = Record()
+    exchange.stream_opened(second)
+    exchange.request_data(b"1", end=True)
+    assert second.told == ["send 1 end"]
+
+
+def test_a_request_whose_body_has_begun_cannot_go_elsewhere() -> None:
+    exchange, record = exchange_in("opened")
+    exchange.request_data(b"1")
+    exchange.reset(Code.REFUSED)
+    assert (exchange.state, record.told[-2]) == ("failed", "problem overloaded")
+
+
+def test_losing_the_link() -> None:
+    exchange, record = exchange_in("opened")
+    exchange.lost("went away")
+    assert (exchange.state, record.told) == ("failed", ["cancel LOST", "problem function-lost", "ended"])
+    exchange, record = exchange_in("downloading")
+    exchange.lost()
+    assert (exchange.state, record.told) == ("aborted", ["cancel LOST", "abort", "ended"])
+    exchange, record = exchange_in("uploading")  # the client has its response: no harm done
+    exchange.lost()
+    assert (exchange.state, record.told) == ("complete", ["reset NO_ERROR", "upload stopped", "ended"])
+
+
+@pytest.mark.parametrize(
+    ("state", "after"), [("opened", "request_sent"), ("duplex", "downloading"), ("uploading", "complete")]
+)
+def test_a_function_that_stops_reading(state: str, after: str) -> None:
+    exchange, record = exchange_in(state)
+    exchange.stopped(Code.NO_ERROR)
+    assert exchange.state == after
+    assert record.told[:2] == ["reset NO_ERROR", "upload stopped"]
+    exchange.request_data(b"more")
+    exchange.stopped(Code.NO_ERROR)
+    assert len(record.told) == (3 if after == "complete" else 2)
+
+
+@pytest.mark.parametrize(
+    "state", ["accepted", "queued", "invoking", "opened", "request_sent", "duplex", "downloading", "uploading"]
+)
+def test_a_client_that_leaves(state: str) -> None:
+    exchange, record = exchange_in(state)
+    exchange.client_gone()
+    assert exchange.state == "cancelled"
+    assert record.told == (["cancel CANCELLED"] if exchange.stream else []) + ["abort", "ended"]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_error_ends_an_exchange(name: str) -> None:
+    exchange, record = exchange_in("queued")
+    exchange.refused(Problem(name))
+    assert exchange.state == KINDS[name].ends
+    assert exchange.status == KINDS[name].status
+    assert record.told == [f"problem {name}", "ended"]
+
+
+def test_deadlines() -> None:
+    exchange, record = exchange_in("request_sent")
+    exchange.timed_out("response-timeout")
+    assert (exchange.state, record.told) == ("timed_out", ["cancel TIMEOUT", "problem response-timeout", "ended"])
+    exchange, record = exchange_in("downloading")
+    exchange.timed_out("response-timeout")
+    assert (exchange.state, record.told) == ("timed_out", ["cancel TIMEOUT", "abort", "ended"])
+
+
+def test_our_own_mistakes_raise_and_change_nothing() -> None:
+    exchange, record = exchange_in("duplex")
+    for mistake in (
+        exchange.queued,
+        exchange.invoking,
+        lambda: exchange.stream_opened(Record()),
+        lambda: exchange.response(200, ()),
+    ):
+        with pytest.raises(MachineError):
+            mistake()
+    assert (exchange.state, record.told) == ("duplex", [])
