@@ -34,6 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "protocol": {"protocol", "msgpack"},
     "lambda_client": {"lambda_client", "protocol", "websockets"},
     "gateway": {"gateway", "protocol", "local_lambda", "transitions", "uvloop"}
+    | BASE
     | AIOHTTP
     | AWS
     | COMMAND_LINE
