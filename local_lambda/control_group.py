@@ -1,4 +1,4 @@
-"""Control groups of version 2: one per environment, with everything that its process started, to freeze and to kill.
+"""Control groups of version 2: one per environment, with everything that its process started, to stop, mute and kill.
 
 Linux, as root. Where it cannot be had, `ControlGroups.open` raises OSError and environments do without.
 """
@@ -11,6 +11,9 @@ from pathlib import Path
 
 from local_lambda.folders import OwnedFolder
 from local_lambda.network import EgressGate
+
+SIGNAL_ROUNDS = 5
+"""How often at most to look for processes that were started while the others got their signal."""
 
 
 class ControlGroups:
@@ -51,31 +54,38 @@ class ControlGroup:
         self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         self._shut: int | None = None
 
-    def freeze(self) -> None:
-        """Stop its processes, then what their sockets send."""
-        (self.path / "cgroup.freeze").write_text("1")
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to every process in it, those that left the process group included."""
+        reached: set[str] = set()
+        for _ in range(SIGNAL_ROUNDS):
+            new = set((self.path / "cgroup.procs").read_text().split()) - reached
+            if not new:
+                break
+            for pid in new:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), number)
+            reached |= new
+
+    def shut(self) -> None:
+        """Let nothing more leave its sockets, until `open`."""
         if self._shut is None:
             self._shut = self._gate.shut(self._descriptor)
 
-    def thaw(self) -> None:
-        self._open_gate()
-        (self.path / "cgroup.freeze").write_text("0")
+    def open(self) -> None:
+        if self._shut is not None:
+            os.close(self._shut)
+            self._shut = None
 
     def kill(self) -> None:
-        """SIGKILL to every process in it, frozen or not, also to those that left the process group."""
+        """SIGKILL to every process in it."""
         _kill(self.path)
 
     def close(self) -> None:
         """Its processes must have been killed before."""
-        self._open_gate()
+        self.open()
         os.close(self._descriptor)
         with contextlib.suppress(OSError):  # a grandchild is only now being reaped: `ControlGroups.close` tries again
             self.path.rmdir()
-
-    def _open_gate(self) -> None:
-        if self._shut is not None:
-            os.close(self._shut)
-            self._shut = None
 
 
 def _mount() -> Path:

@@ -190,13 +190,13 @@ class Environment:
             return
         self._signal(signal.SIGSTOP)
         if self._group is not None:
-            self._group.freeze()
+            self._group.shut()
 
     def _thaw(self) -> None:
         if self._settings.freeze == "none":
             return
         if self._group is not None:
-            self._group.thaw()
+            self._group.open()
         self._signal(signal.SIGCONT)
 
     @property
@@ -207,6 +207,8 @@ class Environment:
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._pid, number)
+        if self._group is not None:
+            self._group.signal(number)
 
     def _kill(self) -> None:
         if self._process is not None and self.state != "ended":

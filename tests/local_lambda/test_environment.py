@@ -64,23 +64,36 @@ async def test_process_is_stopped_between_invocations(run: Run) -> None:
     function = await run(HELLO)
     for _ in range(3):
         assert await function.get() == (200, "hello")
-        assert process_state(function.only.pid) == "T"
+        await eventually(lambda: process_state(function.only.pid) == "T")
 
 
-async def test_its_children_are_stopped_too(run: Run) -> None:
+@pytest.mark.parametrize(
+    "new_session", [False, pytest.param(True, marks=needs_network_freeze)], ids=["same session", "new session"]
+)
+async def test_its_children_are_stopped_too(run: Run, new_session: bool) -> None:
     function = await run(
         "import subprocess\n"
-        "def handler(event, context): return subprocess.Popen(['sleep', '60'], start_new_session=False).pid"
+        f"def handler(event, context): return subprocess.Popen(['sleep', '60'], start_new_session={new_session}).pid"
     )
     child = int((await function.get())[1])
     await eventually(lambda: process_state(child) == "T")
     function.pids.add(child)  # and must be gone at the end
 
 
-async def test_freeze_none(run: Run) -> None:
-    function = await run(HELLO, freeze="none")
-    await function.get()
-    assert process_state(function.only.pid) == "S"
+async def test_freeze_none(run: Run, tmp_path: Path) -> None:
+    function = await run(
+        "import threading, time\n"
+        "def tick(path):\n"
+        "  while True:\n"
+        "    open(path, 'a').write('x')\n"
+        "    time.sleep(0.01)\n"
+        "def handler(event, context):\n"
+        "  threading.Thread(target=tick, args=[event['rawQueryString']], daemon=True).start()\n",
+        freeze="none",
+    )
+    ticks = tmp_path / "ticks"
+    await function.get(f"?{ticks}")
+    await eventually(lambda: ticks.exists() and ticks.stat().st_size > 20)
 
 
 def receive(peer: socket.socket, count: int, patience: float) -> int:
@@ -140,7 +153,7 @@ async def test_kernel_delivers_for_a_process_that_is_only_stopped(run: Run) -> N
     function = await run(SENDER, freeze="process")
     peer, sent = await send(function)
     with peer:
-        assert process_state(function.only.pid) == "T"
+        await eventually(lambda: process_state(function.only.pid) == "T")
         assert await asyncio.to_thread(receive, peer, sent, STILLNESS) == sent
 
 
@@ -182,7 +195,7 @@ async def test_memory(run: Run) -> None:
     )
     assert await function.get() == (502, "Internal Server Error")
     assert function.report.endswith("\tStatus: error\tError Type: Runtime.OutOfMemory\t")
-    assert int(re.search(r"Max Memory Used: (\d+) MB", function.report)[1]) >= 200  # type: ignore[index]
+    assert int(re.search(r"Max Memory Used: (\d+) MB", function.report)[1]) >= 128  # type: ignore[index]
 
 
 async def test_process_killed_while_idle_is_replaced(run: Run) -> None:
@@ -302,7 +315,7 @@ async def test_log_of_an_invocation(run: Run) -> None:
     async with function.client.get(function.url) as response:
         request_id = response.headers["x-amzn-requestid"]
     await function.service.stop()
-    texts = [line.text for line in function.log]
+    texts = [line.text for line in function.log if line.environment]
     assert texts[0] == f"START RequestId: {request_id} Version: $LATEST"
     assert texts[1:3] == ["one", "two"]
     assert re.fullmatch(rf"\[WARNING\]\t\S+Z\t{request_id}\tthree", texts[3])
@@ -320,7 +333,7 @@ async def test_log_of_an_invocation(run: Run) -> None:
     billed, memory, init = map(float, report.groups())
     assert billed > init > 0
     assert memory > 5
-    assert {line.environment for line in function.log} == {function.log[0].environment}
+    assert len({line.environment for line in function.log if line.environment}) == 1
 
 
 async def test_every_line_is_logged_before_the_report(run: Run) -> None:
