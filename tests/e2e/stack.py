@@ -1,0 +1,133 @@
+"""The whole thing in processes of their own: `dialback lambda` with a handler, and `dialback serve` in front of it."""
+
+from __future__ import annotations
+
+import random
+import re
+import secrets
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tests.e2e import process
+from tests.e2e.command import REPOSITORY, Command, CommandEnded
+from tests.e2e.wire import Connection
+
+HANDLERS = REPOSITORY / "tests" / "e2e" / "handlers"
+FREE_PORTS = range(20000, 32768)
+"""Below the ports that the kernel gives to clients: what is free now is still free in a moment."""
+ATTEMPTS = 5
+
+
+class Stack:
+    """One gateway, one function, and what they tell. Begins with the constructor, ends with `stop`."""
+
+    def __init__(
+        self,
+        handler: str,
+        notes: Path,
+        *,
+        environments: int = 10,
+        memory: int = 1024,
+        timeout: float = 900,
+        root: Path = HANDLERS,
+        serve: Mapping[str, object] | None = None,
+    ) -> None:
+        """`handler`: FILE.py:NAME below `root`; `notes`: a folder for what the function notes; `serve`: flags of
+        `dialback serve`, by their names without the dashes."""
+        self.notes = notes
+        self.secret = secrets.token_urlsafe(32)
+        limits = ["--environments", str(environments), "--memory", str(memory), "--timeout", str(timeout)]
+        for attempt in range(ATTEMPTS):
+            self.port = free_port()
+            self.function = Command(
+                *("lambda", handler, "--port", "0", "--root", str(root), *limits),
+                cwd=root,
+                environment={
+                    "DIALBACK_SECRET": self.secret,
+                    "DIALBACK_GATEWAY": f"ws://127.0.0.1:{self.port}",
+                    "E2E_NOTES": str(notes),
+                },
+            )
+            try:
+                self.function_url = self.function.ready() + "/"
+                self._start_gateway(serve or {})
+                return
+            except CommandEnded as failure:
+                self.stop()
+                if "is in use" not in str(failure) or attempt == ATTEMPTS - 1:
+                    raise
+            except BaseException:
+                self.stop()
+                raise
+
+    def _start_gateway(self, flags: Mapping[str, object]) -> None:
+        arguments = [part for name, value in flags.items() for part in (f"--{name}", str(value))]
+        if "config" not in flags:
+            arguments += ["--function-url", self.function_url]
+        if "admin" not in flags:
+            arguments += ["--admin", "127.0.0.1:0"]
+        self.gateway = Command(
+            *("serve", "--listen", f"127.0.0.1:{self.port}", "--log-format", "console", *arguments),
+            environment={"DIALBACK_SECRET": self.secret},
+        )
+        self.url = self.gateway.ready()
+        self.authority = urlsplit(self.url).netloc
+
+    def connect(self, *, receive_buffer: int | None = None) -> Connection:
+        """A raw connection to the gateway; use it in a `with`."""
+        return Connection(("127.0.0.1", self.port), receive_buffer=receive_buffer)
+
+    def get(self, target: str, *headers: str) -> "bytes":
+        """The body of a GET that must end well, over a connection of its own."""
+        with self.connect() as connection:
+            connection.request("GET", target, *headers)
+            response = connection.response()
+            assert (response.status, response.failure) == (200, None), (response, response.body[:500])
+            return response.body
+
+    @property
+    def environments(self) -> list[int]:
+        """The environments' process ids."""
+        return self.function.environments()
+
+    @property
+    def environment(self) -> int:
+        """The process id of the only environment."""
+        (pid,) = self.environments
+        return pid
+
+    @property
+    def is_network_frozen(self) -> bool:
+        """Whether an idle environment's network is frozen with it; else the local Lambda has said why not."""
+        return not any("not their network" in line for line in self.function.lines)
+
+    def executions(self, name: str) -> list[str]:
+        """The lines that the function noted under `name`."""
+        file = self.notes / name
+        return file.read_text().splitlines() if file.exists() else []
+
+    def stop(self) -> None:
+        """Stop both; nothing of them may be left."""
+        commands = [command for name in ("gateway", "function") if (command := self.__dict__.get(name))]
+        left = {pid for command in commands for pid in process.descendants(command.pid)}
+        codes = [command.stop() for command in commands]
+        assert not [pid for pid in left if process.is_alive(pid)], "processes are left"
+        assert all(code == 0 for code in codes), (codes, [command.output[-2000:] for command in commands])
+
+    def mistakes(self) -> list[str]:
+        """Lines of the gateway's log that only a mistake of its own writes."""
+        return [line for line in self.gateway.lines if re.search(r"error: |Traceback|own mistake", line)]
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on at this moment."""
+    while True:
+        port = random.choice(FREE_PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
