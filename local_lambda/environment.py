@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,8 @@ MEMORY_INTERVAL = 0.25
 """Seconds between two looks at a busy process's memory."""
 TERMINATION_GRACE = 0.5
 """Seconds between SIGTERM and SIGKILL."""
+LAST_WORDS = 20
+"""Log entries that explain why a process ended while it was initialised."""
 BOOTSTRAP = Path(__file__).with_name("bootstrap.py")
 
 
@@ -44,7 +47,8 @@ class Environment:
         self._groups = groups
         self._log = log
         self._api = RuntimeApi(self._on_waiting, self._on_init_error)
-        self._output = Output(lambda text: self._log(LogLine(time.time(), self.id, "function", text)))
+        self._output = Output(self._forward)
+        self._last_words: deque[str] = deque(maxlen=LAST_WORDS)
         self._group: ControlGroup | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._watcher: asyncio.Task[None] | None = None
@@ -124,7 +128,7 @@ class Environment:
             return None
         error = self._init_error
         if error is None and self.ended.done():
-            error = InitError("Runtime.ExitError", self._exit_text())
+            error = InitError("Runtime.ExitError", self._exit_text(), tuple(self._last_words))
         elif error is None:
             error = InitError("Sandbox.Timedout", f"Init phase timed out after {limit:.2f} seconds")
         await self.stop()
@@ -231,6 +235,11 @@ class Environment:
         await self._api.close()
         await asyncio.to_thread(shutil.rmtree, self._scratch, ignore_errors=True)
         self.ended.set_result(None)
+
+    def _forward(self, text: str) -> None:
+        if self._invocations == 0:
+            self._last_words.append(text)
+        self._log(LogLine(time.time(), self.id, "function", text))
 
     def _say(self, text: str) -> None:
         self._log(LogLine(time.time(), self.id, "platform", text))

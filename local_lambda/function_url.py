@@ -28,10 +28,19 @@ REQUEST_LIMIT = 6_291_456
 LINE_LIMIT = 16 * 1024
 """Bytes of the request line, and of one header."""
 HOP_BY_HOP = frozenset(
-    ("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding")
-) | {"upgrade"}
+    (
+        "connection",
+        "keep-alive",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    )
+)
 """Of the connection, not of the request (RFC 9110 §7.6.1): not in events."""
-REMAPPED = ("connection", "content-length", "date", "server")
+REMAPPED = HOP_BY_HOP | {"content-length", "date", "server"}
 """Headers that a function cannot set: they leave as x-amzn-remapped-NAME."""
 TEXT_TYPES = ("application/json", "application/javascript", "application/xml")
 """Bodies of these types, and of text/*, are passed as text; all others in base64."""

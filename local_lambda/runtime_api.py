@@ -130,7 +130,11 @@ class RuntimeApi:
 
 
 async def read_up_to(request: web.BaseRequest, limit: int) -> bytes | None:
-    """The whole body, or None as soon as it has more than `limit` bytes; the server then hears the sender out."""
+    """The whole body, or None as soon as it is known to exceed `limit` bytes; the server then hears the sender out."""
+    if (request.content_length or 0) > limit:
+        return None
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     body = bytearray()
     async for chunk in request.content.iter_any():
         body += chunk

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from local_lambda.control_group import ControlGroups
@@ -19,6 +20,8 @@ from local_lambda.runtime_api import Answer, FunctionError, Invocation
 from local_lambda.settings import EnvironmentState, FunctionSettings, InitError, LogLine
 from local_lambda.variables import region
 
+CHECK_TIMEOUT = 60.0
+"""Seconds for the init phase where it is only tried."""
 ACCOUNT = "123456789012"
 """The account in the function's ARN: the one of AWS's documentation."""
 
@@ -103,6 +106,8 @@ class LocalLambda:
                     return FunctionError(error.type, error.message)
             return await environment.serve(invocation)
         finally:
+            if environment.state in ("starting", "busy"):  # something went wrong that nobody foresaw
+                await environment.stop()
             del self._serving[environment]
             if environment.state == "idle" and environment in self._fleet:
                 self._rest(environment)
@@ -144,14 +149,16 @@ class LocalLambda:
 
 
 async def check_init(settings: FunctionSettings, *, log: Callable[[LogLine], None] | None = None) -> InitError | None:
-    """Start one environment, see whether the function can be initialised, and end it again."""
+    """Start one environment, see whether the function can be initialised within `CHECK_TIMEOUT`, and end it again."""
+    settings = replace(settings, timeout=min(settings.timeout, CHECK_TIMEOUT))
     scratch = _scratch()
+    environment = Environment(settings, scratch.path, None, log or (lambda line: None))
+    starting = asyncio.create_task(environment.start())
     try:
-        environment = Environment(settings, scratch.path, None, log or (lambda line: None))
-        error = await environment.start()
-        await environment.stop()
-        return error
+        return await asyncio.shield(starting)
     finally:
+        await environment.stop()
+        await asyncio.wait({starting})
         scratch.close()
 
 

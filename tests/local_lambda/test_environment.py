@@ -220,7 +220,7 @@ async def test_idle_environment_is_reaped(run: Run) -> None:
         ("import nowhere", "Runtime.ImportModuleError", "No module named 'nowhere'"),
         ("1 / 0", "ZeroDivisionError", "division by zero"),
         ("x = 1", "Runtime.HandlerNotFound", "Handler 'handler' missing on module 'app'"),
-        ("import sys; sys.exit(4)", "Runtime.ExitError", "exit status 4"),
+        ("import sys; print('I cannot'); sys.exit(4)", "Runtime.ExitError", "exit status 4\nI cannot"),
     ],
 )
 async def test_init_error(run: Run, source: str, error_type: str, text: str) -> None:
@@ -240,6 +240,17 @@ async def test_init_error(run: Run, source: str, error_type: str, text: str) -> 
 async def test_check_init_of_a_good_function(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(HELLO)
     assert await check_init(FunctionSettings("app.handler", tmp_path)) is None
+
+
+async def test_check_init_that_is_given_up_leaves_no_process(tmp_path: Path) -> None:
+    mark = tmp_path / "pid"
+    source = f"import os, time\nopen({str(mark)!r}, 'w').write(str(os.getpid()))\ntime.sleep(60)"
+    (tmp_path / "app.py").write_text(source)
+    checking = asyncio.create_task(check_init(FunctionSettings("app.handler", tmp_path)))
+    await eventually(lambda: mark.exists() and mark.read_text())
+    checking.cancel()
+    await asyncio.wait({checking})
+    assert process_state(int(mark.read_text())) == ""
 
 
 async def test_init_that_hangs(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from tests.local_lambda.conftest import Run
@@ -106,6 +107,22 @@ async def test_request_limit(run: Run) -> None:
     assert (status, json.loads(body)["message"].split()[:4]) == (413, ["Request", "must", "be", "smaller"])
     binary = REQUEST_LIMIT * 3 // 4  # is the limit in base64
     assert (await function.request("POST", data=io.BytesIO(b"x" * binary)))[0] == 413
+
+
+async def test_client_that_waits_to_be_told_to_send(run: Run) -> None:
+    function = await run("def handler(event, context): return len(event['body'])")
+    headers = {"Content-Type": "text/plain", "Expect": "100-continue"}
+    assert await function.request("POST", data="hello", headers=headers) == (200, "5")
+
+
+async def test_body_of_unknown_length(run: Run) -> None:
+    async def pieces(count: int) -> AsyncIterator[bytes]:
+        for _ in range(count):
+            yield bytes(1 << 16)
+
+    function = await run("import base64\ndef handler(event, context): return len(base64.b64decode(event['body']))")
+    assert await function.request("POST", data=pieces(10)) == (200, str(10 << 16))
+    assert (await function.request("POST", data=pieces(97)))[0] == 413  # 96 are 6 MiB
 
 
 async def test_response_limit(run: Run) -> None:
