@@ -60,6 +60,9 @@ class CurrentRequest(Protocol):
     def body_broken(self, problem: Problem) -> None:
         """What should be its body is not."""
 
+    def stop(self) -> None:
+        """The gateway cannot wait for its end."""
+
 
 class Refuser(Protocol):
     """Who answers a request that was not understood."""
@@ -81,6 +84,7 @@ class ClientConnection(RequestHandler):
         "_idle",
         "_end_timer",
         "_lost",
+        "_free",
     )
 
     def __init__(
@@ -110,6 +114,17 @@ class ClientConnection(RequestHandler):
         self._idle = 0  # bytes since the parser last made something of them
         self._end_timer: asyncio.TimerHandle | None = None
         self._lost: asyncio.Future[None] | None = None
+        self._free: asyncio.Future[None] | None = None
+
+    def serving(self, request: CurrentRequest) -> None:
+        """`request` is told of what happens here, until `served`."""
+        self.current = request
+
+    def served(self) -> None:
+        """It is over."""
+        self.current = None
+        if self._free is not None and not self._free.done():
+            self._free.set_result(None)
 
     @property
     def is_blind(self) -> bool:
@@ -201,6 +216,16 @@ class ClientConnection(RequestHandler):
             self.transport.abort()
         return CLOSE
 
+    async def shutdown(self, timeout: float | None = 15.0) -> None:
+        """Let the current request end within `timeout` seconds, then end it. (aiohttp's own would drop a running
+        upload.)"""
+        if self.current is not None:
+            self._free = self._loop.create_future()
+            if not await _comes(self._free, timeout) and self.current is not None:
+                self.current.stop()
+                await _comes(self._free, self._limits.linger)
+        await super().shutdown(self._limits.linger)
+
     async def settled(self) -> None:
         """Wait until a slow client has taken enough for the next response to begin; cut it off after the limit
         `flush`."""
@@ -224,11 +249,7 @@ class ClientConnection(RequestHandler):
             transport.write_eof()
         self._resume_transport_reading()
         self._lost = self._loop.create_future()
-        try:
-            async with asyncio.timeout(self._limits.linger):
-                await self._lost
-        except TimeoutError:
-            pass
+        await _comes(self._lost, self._limits.linger)
 
     def close_in_time(self) -> None:
         """aiohttp closes next, which waits for the buffer; a client that does not take it is cut off after the limit
@@ -273,7 +294,7 @@ class ClientServer(Server):
         """Close the connections that serve no request; those that do are left to finish."""
         for connection in self.connections:
             if isinstance(connection, ClientConnection) and connection.current is None:
-                connection.close()
+                connection.force_close()
 
     def __call__(self) -> ClientConnection:
         return ClientConnection(self, self._loop, self._limits, self._refuser)
@@ -282,6 +303,11 @@ class ClientServer(Server):
 def connection_of(request: BaseRequest) -> ClientConnection:
     """The connection that a request came on; for handlers that take it over."""
     return cast(ClientConnection, cast(Any, request.protocol))
+
+
+async def _comes(event: asyncio.Future[None], timeout: float | None) -> bool:
+    """Wait at most `timeout` seconds for it."""
+    return bool((await asyncio.wait((event,), timeout=timeout))[0])
 
 
 def _problem_of(error: BaseException, data: bytes, limits: HttpLimits) -> Problem:

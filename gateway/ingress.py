@@ -202,13 +202,18 @@ class ClientRequest(ResponseWriter):
         else:
             self.exchange.refused(problem)
 
+    def stop(self) -> None:
+        """The gateway stops, and has waited long enough."""
+        self.keep_alive = False
+        self._give_up(Problem("draining"))
+
     # The task
 
     async def serve(self) -> StreamResponse:
         """From the head to the connection's next request."""
         exchange = self.exchange
         exchange.on_end(self._ingress.on_end)
-        self._connection.current = self
+        self._connection.serving(self)
         try:
             pool = self._ingress.route(exchange.head)
             if pool is None:
@@ -224,8 +229,8 @@ class ClientRequest(ResponseWriter):
             self._give_up(Problem("internal"))
             return await self._finish()
         finally:
-            self._give_up(Problem("draining"))  # cancelled from outside: the gateway stops
-            self._connection.current = None
+            self.stop()  # for a task that was cancelled from outside
+            self._connection.served()
 
     async def _exchange(self, pool: FunctionPool) -> None:
         for _ in range(self._ingress.limits.attempts):
@@ -300,7 +305,7 @@ class ClientRequest(ResponseWriter):
         if not self._content.is_eof() and not (self.keep_alive and await self._drain()):
             self.keep_alive = False
             await connection.linger()
-        elif self.keep_alive:
+        elif self.keep_alive and not self._ingress.is_draining:
             await connection.settled()
             return KEEP
         connection.close_in_time()

@@ -6,14 +6,17 @@ Everything on the client's side is real: sockets, aiohttp's parser, our connecti
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from gateway.client_connection import ClientServer
 from gateway.errors import PoolRefusal, Problem
 from gateway.exchange import Exchange, RequestHead
 from gateway.ingress import Ingress, InternalHandler
 from gateway.limits import HttpLimits
+from gateway.request_log import log_exchange
 from protocol.frames import Code, Headers
 
 
@@ -97,6 +100,7 @@ class FakePool:
         self.gate: asyncio.Event | None = None
         """Set: open waits for it."""
         self.opened: asyncio.Queue[FakeStream] = asyncio.Queue()
+        self.entered = asyncio.Event()
         self.left = asyncio.Event()
         """Somebody who waited was cancelled."""
 
@@ -105,6 +109,7 @@ class FakePool:
 
     async def open(self, exchange: Exchange) -> None:
         exchange.queued()
+        self.entered.set()
         if self.gate is not None:
             try:
                 await self.gate.wait()
@@ -126,11 +131,16 @@ class Front:
 
     pool: FakePool
     ingress: Ingress
+    server: ClientServer
     port: int
     ended: asyncio.Queue[Exchange]
+    clients: list[Client] = field(default_factory=list)
 
     async def connect(self) -> Client:
-        return Client(*await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 24))
+        """A client, closed at the latest with the gateway."""
+        client = Client(*await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 24))
+        self.clients.append(client)
+        return client
 
     async def ask(self, request: bytes) -> bytes:
         """Everything that comes back until the gateway closes."""
@@ -169,16 +179,23 @@ class Client:
 
 @asynccontextmanager
 async def listening(
-    pool: FakePool, *, limits: HttpLimits | None = None, internal: dict[bytes, InternalHandler] | None = None
+    pool: FakePool,
+    *,
+    limits: HttpLimits | None = None,
+    internal: dict[bytes, InternalHandler] | None = None,
+    log: bool = False,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Front]:
-    """A gateway's front on a port of its own."""
+    """A gateway's front on a port of its own; `log`: ended exchanges go to the log, not to `Front.ended`."""
     ended: asyncio.Queue[Exchange] = asyncio.Queue()
-    ingress = Ingress(pool, limits=limits, internal=internal, on_end=ended.put_nowait)
+    ingress = Ingress(pool, limits=limits, internal=internal, on_end=log_exchange if log else ended.put_nowait)
     server = ingress.server()
-    listener = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
+    listener = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0, ssl=tls)
     try:
-        yield Front(pool, ingress, listener.sockets[0].getsockname()[1], ended)
+        yield (front := Front(pool, ingress, server, listener.sockets[0].getsockname()[1], ended))
     finally:
+        for client in front.clients:
+            await client.close()
         listener.close()
         await server.shutdown(0.1)
         await listener.wait_closed()
