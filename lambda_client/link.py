@@ -99,7 +99,7 @@ class Link:
             if self._is_parked:
                 return "parked" if self._is_granted else "unneeded"
             if self.session.is_ended:
-                return f"lost: {self._failure}"
+                return f"{'lost' if self._was_welcomed else 'unreachable'}: {self._failure}"
             if now >= deadline:
                 return await self._run_out()
             if self._socket is None:
@@ -136,6 +136,7 @@ class Link:
         except (DialRefused, asyncio.CancelledError):
             raise
         except Exception as error:  # what can go wrong on a network is not a closed list
+            self._welcomed = None
             self._drop_socket(f"{error}" or type(error).__name__)
             LOG.warning("dialling %s:%d failed: %s", self._endpoint.host, self._endpoint.port, self._failure)
             if getattr(error, "is_final", False):

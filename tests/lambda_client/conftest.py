@@ -1,0 +1,51 @@
+"""What several tests of the function side need: a loopback gateway, and a function that is invoked as Lambda invokes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from lambda_client.environment import Environment
+from lambda_client.handler import StreamHandler
+from lambda_client.testing import TestContext
+from tests.lambda_client.loopback_gateway import SECRET, LoopbackGateway
+
+
+@pytest.fixture
+def gateway() -> Iterator[LoopbackGateway]:
+    running = LoopbackGateway().start()
+    yield running
+    running.stop()
+
+
+class Function:
+    """One environment of a function: invocations run one after the other, in one thread, as in Lambda."""
+
+    def __init__(self, handler: StreamHandler[Any], variables: dict[str, str]) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="lambda")
+        self.environment = Environment(handler.handler, handler.concurrency, handler.lifespan, variables)
+
+    def invoke(self, event: Any, *, timeout: float = 900.0) -> Future[Any]:
+        return self._thread.submit(self.environment.invoke, event, TestContext(timeout))
+
+    def close(self) -> None:
+        self._thread.submit(self.environment.close).result(10)
+        self._thread.shutdown()
+
+
+@pytest.fixture
+def function() -> Iterator[Callable[..., Function]]:
+    """`function(handler, gateway)`: an environment that trusts the gateway."""
+    made: list[Function] = []
+
+    def make(handler: StreamHandler[Any], *gateways: LoopbackGateway, **variables: str) -> Function:
+        known = {"DIALBACK_SECRET": SECRET, "DIALBACK_GATEWAY": ",".join(gateway.address for gateway in gateways)}
+        made.append(Function(handler, {**known, **variables}))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()

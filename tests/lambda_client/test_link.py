@@ -1,0 +1,346 @@
+"""A link over real sockets: dialled, kept over invocations, lost and resumed, refused, run out of time."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+from websockets.asyncio.server import ServerConnection
+
+from lambda_client import Request, Response, SyncRequest, stream_handler
+from protocol.frames import Ack, Welcome, encode
+from tests.lambda_client.conftest import Function
+from tests.lambda_client.loopback_gateway import LoopbackGateway
+from lambda_client.testing_gateway import Exchange
+
+Make = Callable[..., Function]
+
+
+def head_of(exchange: Exchange) -> tuple[int, dict[bytes, bytes]]:
+    kind, value = exchange.next_news()
+    assert kind == "head", (kind, value)
+    return value[0], dict(value[1])
+
+
+def body_of(exchange: Exchange) -> bytes:
+    pieces = []
+    while True:
+        kind, value = exchange.next_news()
+        if kind == "end":
+            return b"".join(pieces)
+        assert kind == "data", (kind, value)
+        pieces.append(value)
+
+
+@stream_handler
+async def hello(request: Request) -> str:
+    return f"hello from {request.path}"
+
+
+def test_one_request_is_served_and_the_invocation_returns(gateway: LoopbackGateway, function: Make) -> None:
+    exchange = gateway.ask("GET", "/a")
+    answer = function(hello, gateway).invoke(gateway.invite()).result(10)
+    assert answer == {"dialback": 1, "lease": 1, "outcome": "parked"}
+    assert head_of(exchange) == (200, {b"content-type": b"text/plain; charset=utf-8", b"content-length": b"13"})
+    assert body_of(exchange) == b"hello from /a"
+
+
+def test_a_link_is_kept_over_invocations_on_one_socket(gateway: LoopbackGateway, function: Make) -> None:
+    lambda_ = function(hello, gateway)
+    for number in range(1, 4):
+        exchange = gateway.ask("GET", f"/{number}")
+        answer = lambda_.invoke(gateway.invite()).result(10)
+        assert answer == {"dialback": 1, "lease": number, "outcome": "parked"}
+        head_of(exchange)
+        assert body_of(exchange) == f"hello from /{number}".encode()
+    assert [dial.epoch for dial in gateway.dials] == [1]
+
+
+def test_an_invitation_that_nobody_needs_any_more_returns_normally(gateway: LoopbackGateway, function: Make) -> None:
+    lambda_ = function(hello, gateway)
+    assert lambda_.invoke(gateway.invite()).result(10) == {"dialback": 1, "lease": None, "outcome": "unneeded"}
+    gateway.ask()
+    assert lambda_.invoke(gateway.invite()).result(10)["outcome"] == "parked"
+    assert len(gateway.dials) == 1
+
+
+def test_requests_within_the_linger_need_no_invocation(function: Make) -> None:
+    gateway = LoopbackGateway(linger=0.5).start()
+    try:
+        first = gateway.ask("GET", "/1")
+        running = function(hello, gateway).invoke(gateway.invite())
+        head_of(first)
+        second = gateway.ask("GET", "/2")
+        head_of(second)
+        assert not running.done()
+        gateway.loop.call_soon_threadsafe(lambda: [(end.session.release(), end.wake()) for end in gateway.ends.values()])
+        started = time.monotonic()
+        assert running.result(10)["outcome"] == "parked"
+        assert time.monotonic() - started < 0.4, "a released lease lingers no more"
+    finally:
+        gateway.stop()
+
+
+def test_a_socket_that_died_while_parked_is_replaced_with_the_same_invitation(gateway: LoopbackGateway, function: Make) -> None:
+    lambda_ = function(hello, gateway)
+    gateway.ask()
+    lambda_.invoke(gateway.invite()).result(10)
+    gateway.cut()
+    exchange = gateway.ask("GET", "/again")
+    assert lambda_.invoke(gateway.invite()).result(10) == {"dialback": 1, "lease": 1, "outcome": "parked"}
+    head_of(exchange)
+    assert body_of(exchange) == b"hello from /again"
+    assert len({dial.session for dial in gateway.dials}) == 2
+
+
+def test_a_recycled_socket_that_stays_silent_is_replaced_in_200_ms(gateway: LoopbackGateway, function: Make) -> None:
+    lambda_ = function(hello, gateway)
+    gateway.ask()
+    lambda_.invoke(gateway.invite()).result(10)
+    for end in gateway.ends.values():
+        end.received = lambda message: None  # type: ignore[method-assign]  # a socket that swallows what it gets
+    gateway.ask()
+    started = time.monotonic()
+    assert lambda_.invoke(gateway.invite()).result(10)["outcome"] == "parked"
+    assert 0.2 <= time.monotonic() - started < 2
+    assert [dial.epoch for dial in gateway.dials] == [1, 1]
+
+
+@pytest.mark.parametrize("reason", ["used", "expired", "draining", "wrong-node", "version", "proof"])
+def test_a_refused_dial_returns_normally_and_is_not_repeated(gateway: LoopbackGateway, function: Make, reason: str) -> None:
+    gateway.refuse.append((403, {"Dialback-Reason": reason}))
+    answer = function(hello, gateway).invoke(gateway.invite()).result(10)
+    assert answer == {"dialback": 1, "lease": None, "outcome": f"refused: {reason}"}
+    assert not gateway.dials and not gateway.refuse
+
+
+def test_a_busy_gateway_is_dialled_again(gateway: LoopbackGateway, function: Make) -> None:
+    gateway.refuse.extend([(502, {}), (503, {})])
+    exchange = gateway.ask()
+    assert function(hello, gateway).invoke(gateway.invite()).result(10)["outcome"] == "parked"
+    assert head_of(exchange)[0] == 200
+    assert [dial.epoch for dial in gateway.dials] == [3]
+
+
+def test_a_redirect_is_not_followed(gateway: LoopbackGateway, function: Make) -> None:
+    gateway.refuse.append((307, {"Location": gateway.url}))
+    answer = function(hello, gateway).invoke(gateway.invite()).result(10)
+    assert answer == {"dialback": 1, "lease": None, "outcome": "unreachable: HTTP 307"}
+    assert not gateway.dials
+
+
+def test_a_gateway_that_is_not_there_is_given_up_in_time(
+    gateway: LoopbackGateway, function: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lambda_client.link.FIRST_DIAL_PATIENCE", 0.3)
+    url = "ws://127.0.0.1:1/_dialback/v1/connect"
+    lambda_ = function(hello, gateway, DIALBACK_GATEWAY="ws://127.0.0.1:1")
+    answer = lambda_.invoke(gateway.invite(url=url)).result(10)
+    assert answer["outcome"].startswith("unreachable: ConnectionRefusedError")
+
+
+SIZE = 6 << 20
+RANDOM = random.Random(1).randbytes(SIZE)
+
+
+@stream_handler
+async def mirror(request: Request) -> AsyncIterator[bytes]:
+    """Answers each piece before it takes the next."""
+    async for piece in request.body:
+        yield piece
+
+
+def test_a_stream_goes_on_over_cut_sockets_and_loses_no_byte(gateway: LoopbackGateway, function: Make) -> None:
+    exchange = gateway.ask("POST", "/", end=False)
+    running = function(mirror, gateway).invoke(gateway.invite())
+    pieces = [RANDOM[at : at + 50_000] for at in range(0, SIZE, 50_000)]
+    uploader = threading.Thread(target=exchange.upload, args=(pieces,))
+    uploader.start()
+    assert head_of(exchange)[0] == 200
+    received = bytearray()
+    cuts = 0
+    while True:
+        kind, value = exchange.next_news()
+        if kind == "end":
+            break
+        assert kind == "data", value
+        received += value
+        if len(received) > (cuts + 1) * SIZE // 6:
+            cuts += 1
+            gateway.cut()
+    uploader.join()
+    assert hashlib.sha256(received).digest() == hashlib.sha256(RANDOM).digest()
+    assert running.result(10)["outcome"] == "parked"
+    assert cuts == 5
+    assert [dial.epoch for dial in gateway.dials] == list(range(1, len(gateway.dials) + 1))
+    assert len({dial.session for dial in gateway.dials}) == 1
+
+
+def test_a_session_that_the_gateway_has_forgotten_cancels_its_streams(gateway: LoopbackGateway, function: Make) -> None:
+    stopped = threading.Event()
+
+    @stream_handler
+    async def endless(request: Request) -> AsyncIterator[str]:
+        try:
+            while True:
+                yield "x"
+                await asyncio.sleep(0.01)
+        finally:
+            stopped.set()
+
+    exchange = gateway.ask()
+    running = function(endless, gateway).invoke(gateway.invite())
+    head_of(exchange)
+    gateway.refuse.append((404, {"Dialback-Reason": "unknown"}))
+    gateway.cut()
+    answer = running.result(10)
+    assert answer == {"dialback": 1, "lease": 1, "outcome": "refused: unknown"}
+    assert stopped.is_set()
+
+
+def test_time_that_runs_out_stops_the_code_and_parks_the_link(gateway: LoopbackGateway, function: Make) -> None:
+    stopped = threading.Event()
+
+    @stream_handler
+    async def endless(request: Request) -> AsyncIterator[str]:
+        try:
+            yield "begun"
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+
+    lambda_ = function(endless, gateway)
+    exchange = gateway.ask()
+    started = time.monotonic()
+    answer = lambda_.invoke(gateway.invite(), timeout=2).result(10)
+    assert answer == {"dialback": 1, "lease": 1, "outcome": "timed out"}
+    assert 1.4 <= time.monotonic() - started < 2, "a quarter of the time at most is kept for the end"
+    assert stopped.is_set()
+    head_of(exchange)
+    assert exchange.next_news() == ("data", b"begun")
+    assert exchange.next_news() == ("error", "the handler's side ended it: TIMEOUT")
+    gateway.ask()
+    assert lambda_.invoke(gateway.invite(), timeout=1).result(10)["lease"] == 2, "the link was parked, not lost"
+
+
+def test_code_that_does_not_stop_is_left_behind_in_time(
+    gateway: LoopbackGateway, function: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    release = threading.Event()
+
+    @stream_handler(concurrency=2)
+    def deaf(request: SyncRequest) -> Iterator[str]:
+        yield "begun"
+        release.wait(10)
+
+    lambda_ = function(deaf, gateway)
+    exchange = gateway.ask()
+    started = time.monotonic()
+    try:
+        answer = lambda_.invoke(gateway.invite(), timeout=2).result(10)
+        assert answer["outcome"] == "timed out"
+        assert time.monotonic() - started < 2
+        head_of(exchange)
+        assert exchange.next_news() == ("data", b"begun")
+        assert exchange.next_news() == ("error", "the handler's side ended it: TIMEOUT")
+        assert any("did not stop" in record.getMessage() for record in caplog.records)
+    finally:
+        release.set()
+
+
+Answer = Callable[[ServerConnection], object]
+
+
+async def speaks_text(connection: ServerConnection) -> None:
+    await connection.send("text")
+    await connection.wait_closed()
+    assert connection.close_code == 1003
+
+
+async def speaks_garbage(connection: ServerConnection) -> None:
+    await connection.send(b"\xc1garbage")
+    await connection.wait_closed()
+    assert connection.close_code == 1002
+
+
+async def speaks_too_early(connection: ServerConnection) -> None:
+    await connection.send(encode(Ack(7)))
+    await connection.wait_closed()
+    assert connection.close_code == 1002
+
+
+async def speaks_too_much(connection: ServerConnection) -> None:
+    await connection.send(bytes((1 << 20) + 1))
+    await connection.wait_closed()
+    assert connection.close_code == 1009
+
+
+async def counts_what_was_never_sent(connection: ServerConnection) -> None:
+    limits = {"grace": 1000, "ping": 1000, "credit": 65536, "unacked": 8 << 20, "frames": 8192, "features": []}
+    await connection.send(encode(Welcome(99, 1, limits)))
+    await connection.wait_closed()
+    assert connection.close_code == 1002
+
+
+@pytest.mark.parametrize(
+    "behave", [speaks_text, speaks_garbage, speaks_too_early, speaks_too_much, counts_what_was_never_sent]
+)
+def test_a_gateway_that_breaks_the_rules_ends_the_session_and_nothing_else(
+    gateway: LoopbackGateway, function: Make, behave: Callable[[ServerConnection], object]
+) -> None:
+    behaved = []
+
+    async def on_dial(connection: ServerConnection) -> None:
+        await behave(connection)  # type: ignore[misc]
+        behaved.append(True)
+
+    lambda_ = function(hello, gateway)
+    gateway.on_dial = on_dial
+    gateway.ask()
+    answer = lambda_.invoke(gateway.invite()).result(10)
+    assert answer["lease"] is None and answer["outcome"].startswith(("unreachable:", "lost:")), answer
+    gateway.on_dial = None
+    assert lambda_.invoke(gateway.invite()).result(10)["outcome"] == "parked"
+    assert behaved == [True]
+
+
+def test_only_a_few_nodes_links_are_kept(function: Make) -> None:
+    gateways = [LoopbackGateway().start() for _ in range(6)]
+    try:
+        lambda_ = function(hello, *gateways)
+        for gateway in (*gateways, *gateways):
+            gateway.ask()
+            assert lambda_.invoke(gateway.invite()).result(10)["outcome"] == "parked"
+        # Four are kept: each of the six was the oldest when its turn came again.
+        assert [len(gateway.dials) for gateway in gateways] == [2] * 6
+        for gateway in gateways[-4:]:
+            gateway.ask()
+            lambda_.invoke(gateway.invite()).result(10)
+        assert [len(gateway.dials) for gateway in gateways] == [2] * 6
+    finally:
+        for gateway in gateways:
+            gateway.stop()
+
+
+def test_places_are_served_at_once_and_keep_their_bodies_apart(gateway: LoopbackGateway, function: Make) -> None:
+    @stream_handler(concurrency=8)
+    async def echo(request: Request) -> Response:
+        async def body() -> AsyncIterator[bytes]:
+            for _ in range(20):
+                yield request.query_string * 100
+                await asyncio.sleep(0)
+
+        return Response(body(), headers={"x-id": request.id})
+
+    exchanges = [gateway.ask("GET", f"/?{number}") for number in range(40)]
+    running = function(echo, gateway).invoke(gateway.invite())
+    for number, exchange in enumerate(exchanges):
+        status, headers = head_of(exchange)
+        assert (status, headers[b"x-id"]) == (200, exchange.id.hex().encode())
+        assert body_of(exchange) == str(number).encode() * 2000
+    assert running.result(10)["outcome"] == "parked"
