@@ -149,6 +149,17 @@ async def ticks(request: Request) -> Response:
 
 
 @path
+async def slow_start(request: Request) -> Response:
+    """A head at once, its first piece after `wait` seconds."""
+
+    async def body() -> AsyncIterator[str]:
+        await asyncio.sleep(seconds(request, "wait", 0.5))
+        yield "at last"
+
+    return Response(body(), headers={"content-type": "text/plain"})
+
+
+@path
 async def status(request: Request) -> Response:
     """Whatever status, with or without a body."""
     return Response(request.query.get("body") or None, status=number(request, "code", 200))

@@ -1,0 +1,57 @@
+"""Fixtures that start stacks: shared ones that live as long as the session, and fresh ones for one test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.stack import Stack
+
+StackFactory = Callable[..., Stack]
+
+
+@pytest.fixture(scope="session")
+def shared_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackFactory]:
+    """`shared_stack("paths.py:one", environments=4)`: the same stack for the same words, whichever test asks."""
+    started: dict[str, Stack] = {}
+
+    def get(handler: str, **settings: Any) -> Stack:
+        words = f"{handler} {sorted(settings.items())!r}"
+        if words not in started:
+            started[words] = Stack(handler, tmp_path_factory.mktemp("notes"), **settings)
+        return started[words]
+
+    yield get
+    for stack in started.values():
+        stack.stop()
+
+
+@pytest.fixture
+def fresh_stack(tmp_path: Path) -> Iterator[StackFactory]:
+    """A stack that nobody else uses: for tests that kill, measure or configure."""
+    started: list[Stack] = []
+
+    def start(handler: str, **settings: Any) -> Stack:
+        notes = tmp_path / f"notes{len(started)}"
+        notes.mkdir()
+        started.append(Stack(handler, notes, **settings))
+        return started[-1]
+
+    yield start
+    for stack in started:
+        stack.stop()
+
+
+@pytest.fixture
+def stack(shared_stack: StackFactory) -> Stack:
+    """The usual one: a stream per environment."""
+    return shared_stack("paths.py:one")
+
+
+@pytest.fixture
+def busy_stack(shared_stack: StackFactory) -> Stack:
+    """Many streams on one link."""
+    return shared_stack("paths.py:many", environments=4)

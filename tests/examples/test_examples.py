@@ -1,0 +1,154 @@
+"""Every example does on the real stack what its docstring promises, when it promises it."""
+
+from __future__ import annotations
+
+import hashlib
+import html.parser
+import json
+import random
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.e2e.command import REPOSITORY
+from tests.e2e.stack import Stack
+from tests.e2e.wire import WireResponse
+
+EXAMPLES = REPOSITORY / "examples"
+AT_ONCE = 0.1
+"""Seconds that a chunk may come late on a busy machine."""
+MOST_LINES = 40
+
+
+@pytest.fixture
+def example(shared_stack: Callable[..., Stack]) -> Callable[[str], Stack]:
+    """`example("chunks")`: a stack that serves examples/chunks.py."""
+
+    def start(name: str) -> Stack:
+        return shared_stack(f"{name}.py:handler", root=EXAMPLES, environments=4)
+
+    return start
+
+
+def fetch(stack: Stack, target: str = "/") -> tuple[WireResponse, list[float]]:
+    """A GET's response, and when each chunk came, in seconds after the first one."""
+    with stack.connect() as connection:
+        connection.request("GET", target)
+        response = connection.response()
+    assert (response.status, response.failure) == (200, None)
+    return response, [chunk.time - response.chunks[0].time for chunk in response.chunks]
+
+
+def test_every_example_is_tested_and_short() -> None:
+    tested = {"chunks", "echo", "progress", "tokens", "upload"}
+    assert {file.stem for file in EXAMPLES.glob("*.py")} == tested
+    for file in EXAMPLES.glob("*.py"):
+        text = file.read_text()
+        assert len(text.splitlines()) <= MOST_LINES and text.startswith('"""'), file.name
+
+
+def test_chunks_come_one_a_second(example: Callable[[str], Stack]) -> None:
+    response, times = fetch(example("chunks"))
+    assert [chunk.data for chunk in response.chunks] == [b"Chunk %d\n" % number for number in range(1, 6)]
+    assert times == pytest.approx([0, 1, 2, 3, 4], abs=AT_ONCE)
+
+
+def test_tokens_are_server_sent_events_50_ms_apart(example: Callable[[str], Stack]) -> None:
+    response, times = fetch(example("tokens"), "/?prompt=hello")
+    assert response.value(b"content-type") == b"text/event-stream"
+    events = response.body.decode().split("\n\n")
+    *tokens, done, end = events
+    assert (done, end) == ("event: done\ndata: {}", "")
+    words = []
+    for number, event in enumerate(tokens):
+        head, data = event.split("\n")
+        assert head == f"id: {number}"
+        words.append(json.loads(data.removeprefix("data: "))["token"])
+    assert "".join(words).startswith("hello: ")
+    assert len(response.chunks) == len(tokens) + 1
+    assert times[:-1] == pytest.approx([0.05 * index for index in range(len(tokens))], abs=AT_ONCE)
+
+
+def test_readers_of_tokens_share_one_environment(example: Callable[[str], Stack]) -> None:
+    stack = example("tokens")
+    fetch(stack)
+    before = stack.environments
+    connections = [stack.connect() for _ in range(10)]
+    try:
+        began = time.monotonic()
+        for connection in connections:
+            connection.request("GET", "/")
+        for connection in connections:
+            assert connection.response().body.endswith(b"event: done\ndata: {}\n\n")
+        assert time.monotonic() - began < 3, "they waited for each other"
+    finally:
+        for connection in connections:
+            connection.socket.close()
+    assert stack.environments == before
+
+
+class PageParser(html.parser.HTMLParser):
+    """What is in the page, by tag."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.tags.append(tag)
+
+
+def test_progress_fills_its_bar_while_it_streams(example: Callable[[str], Stack]) -> None:
+    response, times = fetch(example("progress"))
+    assert response.value(b"content-type") == b"text/html; charset=utf-8"
+    page = PageParser()
+    page.feed(response.chunks[0].data.decode())
+    assert {"html", "style", "div", "p"} <= set(page.tags), "the first chunk is the page"
+    steps = [chunk for chunk in response.chunks if b"<script>" in chunk.data]
+    percents = [int(re.search(rb"width='(\d+)%'", chunk.data)[1]) for chunk in steps]  # type: ignore[index]
+    assert percents == list(range(5, 101, 5))
+    assert times[1:21] == pytest.approx([0.15 * index for index in range(1, 21)], abs=AT_ONCE + 0.05)
+    assert response.body.endswith(b"</html>\n")
+
+
+@pytest.mark.parametrize("size", [0, 1, 20 << 20])
+def test_upload_counts_and_hashes(example: Callable[[str], Stack], size: int) -> None:
+    sent = random.Random(size).randbytes(size)
+    with example("upload").connect() as connection:
+        connection.request("PUT", "/", body=sent)
+        response = connection.response()
+    seen = json.loads(response.body)
+    assert (seen["bytes"], seen["sha256"]) == (size, hashlib.sha256(sent).hexdigest())
+    assert response.value(b"content-type") == b"application/json"
+
+
+def test_upload_is_hashed_while_it_comes(example: Callable[[str], Stack]) -> None:
+    with example("upload").connect() as connection:
+        connection.request("PUT", "/", "Transfer-Encoding: chunked")
+        for _ in range(5):
+            connection.chunk(b"piece")
+            time.sleep(0.1)
+        sent_at = time.monotonic()
+        connection.chunk(b"")
+        seen = json.loads(connection.response().body)
+        assert time.monotonic() - sent_at < AT_ONCE
+    assert seen["bytes"] == 25 and 0.35 < seen["seconds"] < 1.5
+
+
+def test_echo_answers_each_piece_before_the_next_has_been_sent(example: Callable[[str], Stack]) -> None:
+    with example("echo").connect() as connection:
+        connection.request("POST", "/", "Transfer-Encoding: chunked", "Content-Type: text/plain")
+        connection.chunk(b"1\n")
+        response = connection.head()
+        pieces = connection.pieces(response)
+        assert response.value(b"content-type") == b"text/plain" and next(pieces).data == b"1\n"
+        for number in (2, 3):
+            began = time.monotonic()
+            connection.chunk(b"%d\n" % number)
+            assert next(pieces).data == b"%d\n" % number
+            assert time.monotonic() - began < AT_ONCE
+        connection.chunk(b"")
+        assert list(pieces) == []
