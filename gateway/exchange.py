@@ -269,7 +269,10 @@ class Exchange:
 
     def _response_ended(self) -> None:
         self._fire("response_ended")
-        self._end_if_terminal()
+        if self.state == "uploading" and self.head.expects_continue and not self._has_continued:
+            self._end_upload()  # the client was never asked for its body, and will not send it
+        else:
+            self._end_if_terminal()
 
     def _end_upload(self) -> None:
         self._fire("request_ended")

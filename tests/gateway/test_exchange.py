@@ -85,7 +85,7 @@ def exchange_in(state: str, *, method: bytes = b"POST", has_body: bool = True) -
     record = Record()
     client: ClientSide = record
     stream: StreamSide = record
-    head = RequestHead(method, b"/a?secret", (), has_body=has_body, expects_continue=has_body)
+    head = RequestHead(method, b"/a?secret", (), has_body=has_body, expects_continue=state == "opened")
     exchange = Exchange(head, client)
     if state in ("queued", "invoking"):
         exchange.queued()
@@ -217,6 +217,13 @@ def test_100_continue_leaves_once_when_the_function_reads() -> None:
     exchange, record = exchange_in("duplex")
     exchange.credit()
     assert record.told == []
+
+
+def test_a_body_that_was_never_asked_for_is_not_waited_for() -> None:
+    exchange, record = exchange_in("opened")
+    exchange.response(403, (), end=True)
+    assert exchange.state == "complete"
+    assert record.told == ["head 403 end", "reset NO_ERROR", "upload stopped", "ended"]
 
 
 def test_no_100_continue_where_none_is_expected() -> None:
