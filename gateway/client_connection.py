@@ -276,7 +276,11 @@ class ClientConnection(RequestHandler):
         self.keep_alive(False)
         self.close()
         self.transport = None
-        cast(asyncio.Protocol, protocol).connection_made(transport)
+        try:
+            cast(asyncio.Protocol, protocol).connection_made(transport)
+        except BaseException:
+            transport.abort()  # it has no other owner
+            raise
         return CLOSE
 
 
