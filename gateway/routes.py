@@ -65,7 +65,7 @@ class Routes:
         `host` is the Host field's value, with or without a port. `target` is the request target in origin form,
         undecoded; what follows `?` plays no part. The exact host is asked first, then `*.`, then any host's routes.
         """
-        path = target.partition(b"?")[0]
+        path = b"" if target == b"*" else target.partition(b"?")[0]  # OPTIONS * is about the host as a whole
         name = _without_port(host)
         for key in (name, "*." + name.partition(".")[2], ""):
             for prefix, function in self._by_host.get(key, ()):

@@ -26,6 +26,7 @@ LOG = logging.getLogger("dialback")
 
 DIAL_TIMEOUT = 5.0  # seconds for one dial, from the first packet to WELCOME
 FIRST_DIAL_PATIENCE = 8.0  # seconds for all dials before the first WELCOME; afterwards the gateway's grace bounds them
+IDLE_PATIENCE = 2.0  # seconds for all redials of a link without a stream: at most a request on its way is lost with it
 BACKOFF = (0.05, 2.0)  # seconds: before the second dial, doubled up to the last
 STOP_TIMEOUT = 0.3  # seconds that cancelled code gets before its stream is ended without it
 PARK_PATIENCE = 0.25  # seconds for PARKED when the invocation's time is up
@@ -60,6 +61,7 @@ class Link:
         self._linger = 0.0
         self._failure = ""  # why the session ended
         self._dials = 0  # since the last WELCOME
+        self._lost_at = 0.0
         self._was_welcomed = False
         self._welcomed: asyncio.Future[None] | None = None
         self._transmit_due = False
@@ -103,8 +105,12 @@ class Link:
             if now >= deadline:
                 return await self._run_out()
             if self._socket is None:
+                if self.session.can_park and not self._running and not self.session.unacked_frames:
+                    return self._give_up("idle, and its socket was lost")  # nothing is left to resume
                 if not self._was_welcomed and now - started >= FIRST_DIAL_PATIENCE:
                     return self._give_up(f"unreachable: {self._failure}")
+                if self._was_welcomed and not self.session.open_streams and now - self._lost_at >= IDLE_PATIENCE:
+                    return self._give_up(f"lost: {self._failure}")
                 await self._dial(deadline)
                 continue
             until = deadline
@@ -136,9 +142,12 @@ class Link:
         except (DialRefused, asyncio.CancelledError):
             raise
         except Exception as error:  # what can go wrong on a network is not a closed list
+            self._welcomed.cancel()
             self._welcomed = None
             self._drop_socket(f"{error}" or type(error).__name__)
-            LOG.warning("dialling %s:%d failed: %s", self._endpoint.host, self._endpoint.port, self._failure)
+            # Once for each time that the socket is lost; the outcome says how it went on.
+            level = logging.WARNING if self._dials == 1 else logging.DEBUG
+            LOG.log(level, "dialling %s:%d failed: %s", self._endpoint.host, self._endpoint.port, self._failure)
             if getattr(error, "is_final", False):
                 self._give_up(self._failure)
         finally:
@@ -291,6 +300,8 @@ class Link:
 
     def _drop_socket(self, reason: str) -> None:
         """Give the socket up, not the session."""
+        if not self._dials:
+            self._lost_at = self._loop.time()
         self._failure = reason
         self._close_socket(wire.CLOSE_GOING_AWAY)
         if self._welcomed is not None and not self._welcomed.done():
