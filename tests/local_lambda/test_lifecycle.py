@@ -141,16 +141,17 @@ async def test_nothing_survives_the_death_of_the_parent(run: Run, tmp_path: Path
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.getcwd()},
     )
-    assert parent.stdout is not None
-    while not (line := (await parent.stdout.readline()).decode()).startswith("Function URL: "):
-        assert line
-    url = line.split()[-1]
-    function = await run(HELLO)
-    async with function.client.get(url) as response:
-        pid = int(await response.text())
-    assert left_behind(parent.pid)
-    parent.kill()
-    await parent.wait()
+    try:
+        assert parent.stdout is not None
+        while not (line := (await parent.stdout.readline()).decode()).startswith("Function URL: "):
+            assert line
+        function = await run(HELLO)
+        async with function.client.get(line.split()[-1]) as response:
+            pid = int(await response.text())
+        assert left_behind(parent.pid)
+    finally:
+        parent.kill()
+        await parent.wait()
     await eventually(lambda: process_state(pid) == "")
     await (await run(HELLO)).get()  # the next one clears up
     assert not left_behind(parent.pid)
