@@ -105,8 +105,6 @@ class Link:
             if now >= deadline:
                 return await self._run_out()
             if self._socket is None:
-                if self.session.can_park and not self._running and not self.session.unacked_frames:
-                    return self._give_up("idle, and its socket was lost")  # nothing is left to resume
                 if not self._was_welcomed and now - started >= FIRST_DIAL_PATIENCE:
                     return self._give_up(f"unreachable: {self._failure}")
                 if self._was_welcomed and not self.session.open_streams and now - self._lost_at >= IDLE_PATIENCE:
@@ -142,7 +140,6 @@ class Link:
         except (DialRefused, asyncio.CancelledError):
             raise
         except Exception as error:  # what can go wrong on a network is not a closed list
-            self._welcomed.cancel()
             self._welcomed = None
             self._drop_socket(f"{error}" or type(error).__name__)
             # Once for each time that the socket is lost; the outcome says how it went on.
