@@ -6,6 +6,7 @@ import asyncio
 import gc
 import weakref
 from collections.abc import Awaitable, Callable
+from typing import cast
 
 import pytest
 from aiohttp.web import BaseRequest, StreamResponse
@@ -35,8 +36,7 @@ class Echo(asyncio.Protocol):
         self.lost = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)
         self.frames.send_binary(b"welcome")
         self._flush()
 
