@@ -164,14 +164,13 @@ def _choice(*choices: str) -> Callable[[object], str]:
 
 
 def _secret(value: object) -> Secret:
-    parts = str(value).split(",")
-    shortest = min(len(part.strip().encode()) for part in parts)
-    if shortest < SHORTEST_SECRET:
+    parts = [part.strip() for part in str(value).split(",") if part.strip()]
+    if not parts or min(len(part.encode()) for part in parts) < SHORTEST_SECRET:
         which = "each of its parts" if len(parts) > 1 else "it"
         raise ValueFault(
             f"is too short: {which} must have {SHORTEST_SECRET} bytes or more; `dialback secret` prints one"
         )
-    return Secret(",".join(part.strip() for part in parts))
+    return Secret(",".join(parts))
 
 
 TEXT = Kind("TEXT", str, _text)

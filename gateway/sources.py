@@ -62,6 +62,8 @@ class _Loader:
         self._top = self._flatten(document, (*keys.GATEWAY_KEYS, *keys.FUNCTION_KEYS), "", ("functions", "routes"))
         functions = self._functions(document.get("functions", {}))
         routes = self._routes(document.get("routes", []))
+        for default in keys.FUNCTION_KEYS:
+            self._value(default)  # what no function takes must be right all the same
         if not functions:
             self._secret(ONLY_FUNCTION, {}, "")  # missing, too, as a rule: told in one go
         self._refuse_unknown_variables(document)

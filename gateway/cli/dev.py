@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -30,6 +30,8 @@ LOOPBACK = "127.0.0.1"
 WILDCARDS = {"0.0.0.0": LOOPBACK, "::": "::1"}
 """Where to connect to a listener on every address."""
 SECRET_BYTES = 32
+IDLE_TIMEOUT = 3600.0
+"""Seconds; far longer than Lambda's, since what holds the last code that ran must outlive the work on the next."""
 SHOWN_CHANGES = 5
 """Names of saved files in one log line."""
 RELOADED_SUFFIXES = (".py", ".toml", ".yaml", ".yml", ".html", ".jinja", ".jinja2", ".j2", ".sql")
@@ -87,8 +89,8 @@ class DevLoop:
                 await self._start(gateway)
                 return await signals.until_asked(self._serve(gateway, service))
             finally:
-                await gateway.stop(signals.shorten(STOP_GRACE))
-                await service.stop(grace=signals.shorten(STOP_GRACE))
+                # At the same time: streams get the grace once, whichever side they would end at.
+                await asyncio.gather(gateway.stop(STOP_GRACE), service.stop(grace=STOP_GRACE))
 
     async def _start(self, gateway: Gateway) -> None:
         try:
@@ -145,7 +147,7 @@ class DevLoop:
         return str(await check_init(settings) or "")
 
     def _settings(self, variables: Mapping[str, str]) -> FunctionSettings:
-        return settings_for(self._target, self._limits, variables)
+        return replace(settings_for(self._target, self._limits, variables), idle_timeout=IDLE_TIMEOUT)
 
     def _config(self, function_url: str) -> Config:
         port = self._options.port

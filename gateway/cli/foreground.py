@@ -28,16 +28,17 @@ class StopSignals:
 
     def __enter__(self) -> StopSignals:
         loop = asyncio.get_running_loop()
-        for number in STOP_SIGNALS:
-            loop.add_signal_handler(number, self._take)
+        # Not `loop.add_signal_handler`: Windows has none.
+        self._former = {
+            number: signal.signal(number, lambda *_: loop.call_soon_threadsafe(self._take)) for number in STOP_SIGNALS
+        }
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
-        loop = asyncio.get_running_loop()
-        for number in STOP_SIGNALS:
-            loop.remove_signal_handler(number)
+        for number, former in self._former.items():
+            signal.signal(number, former)
 
     def _take(self) -> None:
         (self._insisted if self._asked.is_set() else self._asked).set()
@@ -59,13 +60,9 @@ class StopSignals:
                 await asyncio.wait({task})
         return 0 if is_stopping and task.cancelled() else task.result()
 
-    def shorten(self, grace: float) -> float:
-        """`grace`, or 0 once somebody has insisted."""
-        return 0.0 if self._insisted.is_set() else grace
-
     async def stop(self, stop: Callable[[float], Awaitable[None]], grace: float) -> None:
         """Await `stop(grace)`, in seconds, which may be long; when somebody insists, start over as `stop(0)`."""
-        gentle = asyncio.ensure_future(stop(self.shorten(grace)))
+        gentle = asyncio.ensure_future(stop(grace))
         insisted = asyncio.ensure_future(self._insisted.wait())
         await asyncio.wait({gentle, insisted}, return_when=asyncio.FIRST_COMPLETED)
         insisted.cancel()

@@ -57,5 +57,5 @@ async def serve(target: Target, limits: Mapping[str, float], host: str, port: in
             click.echo(f"Ready: {url}  ({target.shown})")
             await signals.asked()
         finally:
-            await service.stop(grace=signals.shorten(STOP_GRACE))
+            await service.stop(grace=STOP_GRACE)
     return 0

@@ -16,13 +16,15 @@ from types import TracebackType
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 20.0
 """Seconds after which something that should happen has not happened."""
-READY = re.compile(r"^Ready: (http://\S+)", re.MULTILINE)
+COMMAND = (sys.executable, "-P", "-m", "gateway")
+"""As `.venv/bin/dialback` does, it does not look for modules in the working directory."""
+READY = r"^Ready: (http://\S+)"
 
 
 def run(*arguments: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a command that ends by itself."""
     return subprocess.run(
-        [sys.executable, "-m", "gateway", *arguments],
+        [*COMMAND, *arguments],
         cwd=cwd,
         env=environment(variables),
         capture_output=True,
@@ -46,7 +48,7 @@ class Command:
         self._news = threading.Condition()
         self._is_over = False
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "gateway", *arguments],
+            [*COMMAND, *arguments],
             cwd=cwd,
             env=environment(variables),
             stdin=subprocess.DEVNULL,
@@ -83,11 +85,11 @@ class Command:
             self._is_over = True
             self._news.notify_all()
 
-    def wait_for(self, pattern: str | re.Pattern[str], *, after: int = 0) -> re.Match[str]:
-        """Wait until `pattern` is in the output, from offset `after` on."""
+    def wait_for(self, pattern: str, *, after: int = 0, patience: float = PATIENCE) -> re.Match[str]:
+        """Wait until `pattern` is in the output, from offset `after` on, for `patience` seconds."""
         expression = re.compile(pattern, re.MULTILINE)
         with self._news:
-            self._news.wait_for(lambda: expression.search(self.output, after) or self._is_over, PATIENCE)
+            self._news.wait_for(lambda: expression.search(self.output, after) or self._is_over, patience)
             found = expression.search(self.output, after)
             assert found, f"no {expression.pattern!r} in:\n{self.output[after:]}"
             return found
