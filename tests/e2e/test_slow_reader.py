@@ -1,0 +1,119 @@
+"""Promise 5, first half: a reader that takes 1 MB/s from a producer that could give a thousand holds nobody else up."""
+
+from __future__ import annotations
+
+import statistics
+import struct
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.e2e import process
+from tests.e2e.stack import Stack
+from tests.e2e.wire import Connection
+
+MEGABYTE = 1_000_000
+RATE = MEGABYTE
+"""Bytes a second that the slow one takes."""
+GIBIBYTE = 1 << 30
+CREDIT = 512 << 10
+"""Bytes: 64 KiB at first, doubled while the buffers on the way fill (they take half a megabyte); never by a slow reader."""
+AHEAD = MEGABYTE
+"""Bytes beyond the credit: what the gateway's and the two kernels' buffers may hold."""
+GROWTH = 8.0
+"""MiB that a process may grow while nothing piles up: what an allocator does."""
+RECEIVE_BUFFER = 64 << 10
+TICK = 0.01
+DURATIONS = [
+    pytest.param(8.0, id="8s"),
+    pytest.param(60.0, id="60s", marks=[pytest.mark.slow, pytest.mark.timeout(300)]),
+]
+
+
+class SlowReader:
+    """Takes `RATE` bytes a second for some seconds, then is gone. Begins and ends with its thread."""
+
+    def __init__(self, stack: Stack, seconds: float) -> None:
+        self._connection = stack.connect(receive_buffer=RECEIVE_BUFFER)
+        self._connection.request("GET", f"/produce?size={GIBIBYTE}&piece=65536&note=slow")
+        self._counter = stack.notes / "slow.produced"
+        self._seconds = seconds
+        self.read = 0
+        self.ahead: list[int] = []
+        """How far the producer was ahead of us, in bytes, each time we looked."""
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        began = time.monotonic()
+        with self._connection as connection:
+            while (passed := time.monotonic() - began) < self._seconds:
+                due = int(passed * RATE) - self.read
+                if due > 0:
+                    self.read += len(connection.socket.recv(due))
+                else:
+                    time.sleep(0.005)
+                self.ahead.append(produced(self._counter) - self.read)
+
+    @property
+    def is_gone(self) -> bool:
+        return not self._thread.is_alive()
+
+    def join(self) -> None:
+        self._thread.join()
+
+
+def produced(counter: Path) -> int:
+    """What the producer says of itself in the file that it keeps mapped."""
+    try:
+        return int(struct.unpack("q", counter.read_bytes())[0])
+    except (FileNotFoundError, struct.error):
+        return 0
+
+
+def neighbour_delays(connection: Connection, seconds: float) -> list[float]:
+    """Seconds from writing to arrival of a neighbour stream's chunks."""
+    connection.request("GET", f"/ticks?count={int(seconds / TICK)}&interval={TICK}")
+    response = connection.response()
+    assert response.failure is None
+    return [chunk.time - float(chunk.data.split()[1]) for chunk in response.chunks]
+
+
+def p99(delays: list[float]) -> float:
+    return statistics.quantiles(delays, n=100)[98]
+
+
+@pytest.mark.parametrize("seconds", DURATIONS)
+def test_a_slow_reader_holds_up_the_producer_and_nobody_else(
+    fresh_stack: Callable[..., Stack], seconds: float
+) -> None:
+    stack = fresh_stack("paths.py:many", environments=1)
+    with stack.connect() as connection:
+        neighbour_delays(connection, 1.0)
+        alone = neighbour_delays(connection, seconds / 2)
+        slow = SlowReader(stack, seconds)
+        time.sleep(min(2.0, seconds / 4))
+        before = [process.memory(pid).resident for pid in (stack.gateway.pid, stack.environment)]
+        beside = neighbour_delays(connection, seconds / 2)
+        after = [process.memory(pid).resident for pid in (stack.gateway.pid, stack.environment)]
+        assert not slow.is_gone, "the two were not side by side"
+        slow.join()
+        last = produced(stack.notes / "slow.produced")
+        gone = neighbour_delays(connection, 1.0)
+    print(
+        f"\nslow reader: took {slow.read / MEGABYTE:.1f} MB in {seconds:.0f} s; producer ahead by"
+        f" {max(slow.ahead) / MEGABYTE:.3f} MB at most, {statistics.median(slow.ahead) / MEGABYTE:.3f} MB usually\n"
+        f"neighbour: p50 {statistics.median(alone) * 1e3:.2f} ms, p99 {p99(alone) * 1e3:.2f} ms alone;"
+        f" p50 {statistics.median(beside) * 1e3:.2f} ms, p99 {p99(beside) * 1e3:.2f} ms beside it\n"
+        f"memory: gateway {before[0]:.1f} -> {after[0]:.1f} MiB, function {before[1]:.1f} -> {after[1]:.1f} MiB"
+    )
+    assert slow.read > 0.9 * RATE * seconds, "it could not read at its own rate"
+    assert max(slow.ahead) <= CREDIT + AHEAD
+    assert all(late - early < GROWTH for early, late in zip(before, after, strict=True))
+    assert p99(beside) <= max(2 * p99(alone), 0.005)
+    assert len(gone) == int(1.0 / TICK)
+    assert produced(stack.notes / "slow.produced") == last, "it went on for nobody"
+    assert not stack.mistakes()
