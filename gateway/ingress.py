@@ -306,7 +306,8 @@ class ClientRequest(ResponseWriter):
             self.keep_alive = False
             await connection.linger()
         elif self.keep_alive and not self._ingress.is_draining:
-            await connection.settled()
+            if connection.writing_paused:
+                await connection.settled()
             return KEEP
         connection.close_in_time()
         return CLOSE
