@@ -15,89 +15,66 @@ import structlog
 
 from gateway.exchange import Exchange
 from gateway.link_socket import LinkSocket
+from gateway.link_stream import LinkStream
+from gateway.websocket import FramingError
 from protocol import events as ev
 from protocol.dial import (
-    CLOSE_GOING_AWAY,
+    CLOSE_NORMAL,
     CLOSE_PROTOCOL_ERROR,
     CLOSE_SESSION_OVER,
     CLOSE_SUPERSEDED,
+    CLOSE_TOO_BIG,
+    CLOSE_UNSUPPORTED,
     Dial,
 )
-from protocol.errors import LocalError, ProtocolError
+from protocol.errors import DialRefused, ProtocolError
 from protocol.events import Event
-from protocol.frames import Code, Headers, Options
+from protocol.frames import Options
 from protocol.gateway_session import GatewaySession
 
 log = structlog.get_logger("dialback.link")
 
+OFFER_TIMEOUT: Final = 10.0  # seconds for LEASE, from a dial on; a function offers it with the same breath
+PARKED_TIMEOUT: Final = 900.0  # seconds without a lease, after which the environment is taken for gone
+STALL: Final = 0.05  # seconds until what is due, and the socket does not take, is tried again (the ACK's own delay)
+
+#: After these the function does not resume (docs/protocol.md §3.5).
+FINAL_CLOSES: Final = frozenset(
+    (CLOSE_NORMAL, CLOSE_PROTOCOL_ERROR, CLOSE_UNSUPPORTED, CLOSE_TOO_BIG, CLOSE_SESSION_OVER)
+)
+
 
 class LinkOwner(Protocol):
-    """What a link tells the pool of its function. Each call may open streams on it at once."""
+    """What a link tells the pool of its function. Each call but the last may open streams on it at once."""
 
     def lease_offered(self, link: Link, offer: ev.LeaseOffered) -> None:
         """Answer with `link.grant` or `link.decline`, after opening what waits."""
 
-    def place_freed(self, link: Link) -> None: ...
+    def place_freed(self, link: Link) -> None:
+        """A stream has ended, or the link has a socket again."""
+
     def link_parked(self, link: Link) -> None: ...
     def link_ended(self, link: Link) -> None: ...
 
 
-class LinkStream:
-    """One stream as its exchange knows it (`StreamSide`). Begins with `Link.open`, ends with the stream or the session."""
-
-    __slots__ = ("_link", "_session", "exchange", "id")
-
-    def __init__(self, link: Link, session: GatewaySession, number: int, exchange: Exchange) -> None:
-        self._link = link
-        self._session = session
-        self.id = number
-        self.exchange = exchange
-
-    @property
-    def is_writable(self) -> bool:
-        return self._session.is_writable(self.id)
-
-    def send(self, data: bytes, end: bool) -> None:
-        if self._session.is_open(self.id):
-            self._session.send_data(self.id, data, end=end)
-            self._link.flush_soon()
-
-    def send_trailers(self, headers: Headers) -> None:
-        if self._session.is_open(self.id):
-            self._session.send_trailers(self.id, headers)
-            self._link.flush_soon()
-
-    def consumed(self, size: int) -> None:
-        self._session.consume(self.id, size, time.monotonic())
-        self._link.flush_soon()
-
-    def cancel(self, code: Code) -> None:
-        # STOP first: a RESET of a request that never left forgets the stream.
-        self._session.stop(self.id, code)
-        self._session.reset(self.id, code)
-        self._link.flush_soon()
-
-    def stop(self, code: Code) -> None:
-        self._session.stop(self.id, code)
-        self._link.flush_soon()
-
-    def reset(self, code: Code) -> None:
-        self._session.reset(self.id, code)
-        self._link.flush_soon()
-
-
 class Link:
-    """Environment ⇄ this gateway. Begins with a first dial, ends with its session; its sockets come and go in between."""
+    """Environment ⇄ this gateway. Begins with a first dial, ends with its session; sockets come and go meanwhile."""
 
-    def __init__(self, session: GatewaySession, owner: LinkOwner, key: bytes, window: int) -> None:
-        """`key`: the session's, for proofs of resumes. `window`: bytes of a response's first credit."""
+    def __init__(
+        self, session: GatewaySession, owner: LinkOwner, key: bytes, window: int, forget: Callable[[Link], None]
+    ) -> None:
+        """`key`: the session's, for proofs of resumes. `window`: bytes of a response's first credit.
+        `forget`: called at the end."""
         self.session = session
         self.key = key
         self._owner = owner
         self._window = window
+        self._forget = forget
         self._streams: dict[int, LinkStream] = {}
         self._socket: LinkSocket | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0  # on the session's clock
+        self._unleased: asyncio.TimerHandle | None = None  # ends a link that gets no lease
         self._flush: asyncio.Handle | None = None
         self._is_receiving = False
         self._loop = asyncio.get_running_loop()
@@ -116,16 +93,25 @@ class Link:
     # the endpoint's side
 
     def attach(self, dial: Dial, socket: LinkSocket) -> None:
-        """Go on over this socket, whose proof was checked. Raises `DialRefused`, `ProtocolError`."""
-        self.session.accept(dial, time.monotonic())
+        """Go on over this socket, whose proof was checked. Raises `DialRefused`: `superseded`, with nothing changed, or
+        `unknown`, when the session is over."""
+        try:
+            self.session.accept(dial, time.monotonic())
+        except ProtocolError as error:
+            self._fail(CLOSE_PROTOCOL_ERROR, str(error))
+            raise DialRefused("unknown") from None
         if self._socket is not None:
             self._socket.close(CLOSE_SUPERSEDED)
         self._socket = socket
+        self._is_receiving = False
+        if self.session.is_leased:
+            self._owner.place_freed(self)
+        else:
+            self._expect_lease(OFFER_TIMEOUT)
 
-    def go_away(self) -> None:
-        """The gateway is stopping: end now."""
-        self._close(CLOSE_GOING_AWAY)
-        self._dispatch(self.session.end("the gateway is stopping"))
+    def end(self, reason: str) -> None:
+        """End it now: the streams are lost, and the function need not dial again. Idempotent."""
+        self._end(CLOSE_SESSION_OVER, reason)
 
     # the pool's side
 
@@ -143,16 +129,26 @@ class Link:
         elif head.expects_continue:
             options["expect"] = True
         number = self.session.open(exchange.id, head.method, head.target, head.headers, options, time.monotonic())
-        stream = self._streams[number] = LinkStream(self, self.session, number, exchange)
-        exchange.stream_opened(stream)
+        stream = self._streams[number] = LinkStream(self.session, number, exchange, self.flush_soon)
         self.flush_soon()
+        try:
+            exchange.stream_opened(stream)
+        except Exception:
+            log.exception("link.mistake", session=self.session.id.hex(), at="open")
+            stream.give_up()
 
     def grant(self, lease: int, linger: float) -> None:
+        """Take the offer; `linger`: seconds that the environment stays awake after its last stream."""
         self.session.grant(lease, linger, time.monotonic())
         self.flush_soon()
 
     def decline(self, lease: int) -> None:
+        """Do not take it: the environment parks."""
+        if self.open_streams:
+            self._fail(CLOSE_PROTOCOL_ERROR, "a lease that is not good, over open streams")
+            return
         self.session.decline(lease)
+        self._expect_lease(PARKED_TIMEOUT)
         self.flush_soon()
 
     def release(self) -> None:
@@ -161,6 +157,7 @@ class Link:
         self.flush_soon()
 
     def invocation_answered(self) -> None:
+        """A hint that the lease is over; it is when the link stays silent, or has no socket."""
         self._dispatch(self.session.invocation_answered(time.monotonic()))
         self._arm()
 
@@ -171,7 +168,7 @@ class Link:
         try:
             events = self.session.receive_part(part, offset, length, time.monotonic())
         except ProtocolError as error:
-            self._fail(error)
+            self._fail(CLOSE_PROTOCOL_ERROR, str(error))
         else:
             self._dispatch(events)
 
@@ -179,7 +176,6 @@ class Link:
         self.session.heard(time.monotonic())
 
     def received(self) -> None:
-        self._is_receiving = False
         self.flush()
 
     def writable(self) -> None:
@@ -192,6 +188,15 @@ class Link:
         self._dispatch(self.session.socket_lost(time.monotonic()))
         self._arm()
 
+    def socket_closed(self, code: int) -> None:
+        if code in FINAL_CLOSES:
+            self._end(CLOSE_NORMAL, f"the function closed it ({code})")
+        else:
+            self.socket_lost(f"the function closed the socket ({code})")
+
+    def socket_broken(self, error: FramingError) -> None:
+        self._fail(error.code, str(error))
+
     # sending
 
     def flush_soon(self) -> None:
@@ -201,6 +206,7 @@ class Link:
 
     def flush(self) -> None:
         """Let what is ready leave now, as far as the socket takes it."""
+        self._is_receiving = False
         if self._flush is not None:
             self._flush.cancel()
             self._flush = None
@@ -212,47 +218,72 @@ class Link:
                     break
                 self._socket.send(messages)
         except ProtocolError as error:
-            self._fail(error)
+            self._fail(CLOSE_PROTOCOL_ERROR, str(error))
         self._dispatch(session.pending_events())
         self._arm()
 
     def _arm(self) -> None:
-        """One timer, at the session's next timeout. One that is armed earlier stays: it looks again when it fires."""
+        """One timer, at the session's next timeout. One that fires earlier stays: it looks again then.
+
+        To be called when all was done that can be done now: what is due all the same waits for the socket, not in a
+        busy loop.
+        """
         at = self.session.next_timeout()
+        timer = self._timer
         if at is None:
-            if self._timer is not None:
-                self._timer.cancel()
+            if timer is not None:
+                timer.cancel()
                 self._timer = None
-        elif self._timer is None or self._timer.when() > at:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = self._loop.call_at(at, self._timeout)
+        elif timer is None or at < self._timer_at:
+            if timer is not None:
+                timer.cancel()
+            delay = at - time.monotonic()
+            self._timer_at = at
+            self._timer = self._loop.call_later(delay if delay > 0 else STALL, self._timeout)
 
     def _timeout(self) -> None:
         self._timer = None
-        try:
-            self._dispatch(self.session.handle_timeout(time.monotonic()))
-        except ProtocolError as error:
-            self._fail(error)
+        self._dispatch(self.session.handle_timeout(time.monotonic()))
         self.flush()
 
+    def _expect_lease(self, seconds: float) -> None:
+        """A link without a lease has no pings, so that nothing else would tell that its environment is no more."""
+        if self._unleased is not None:
+            self._unleased.cancel()
+        self._unleased = self._loop.call_later(seconds, self.end, "no lease came")
+
+    # the end
+
+    def _fail(self, code: int, text: str) -> None:
+        """The peer broke the protocol. `text` is ours and holds nothing of what was received."""
+        log.warning("link.protocol_error", session=self.session.id.hex(), code=code, error=text)
+        self._end(code, "protocol error", text)
+
+    def _end(self, code: int, reason: str, text: str = "") -> None:
+        socket, self._socket = self._socket, None
+        if socket is not None:
+            socket.close(code, text)
+        self._dispatch(self.session.end(reason))
+
     # what the session says
-
-    def _fail(self, error: ProtocolError) -> None:
-        log.warning("link.protocol_error", session=self.session.id.hex(), error=str(error))
-        self._close(CLOSE_PROTOCOL_ERROR, str(error))
-        self._dispatch(self.session.end("protocol error"))
-
-    def _close(self, code: int, reason: str = "") -> None:
-        if self._socket is not None:
-            self._socket.close(code, reason)
-            self._socket = None
 
     def _dispatch(self, events: list[Event]) -> None:
         while events:
             for event in events:
-                _HANDLERS[type(event)](self, event)
+                try:
+                    _HANDLERS[type(event)](self, event)
+                except Exception:
+                    self._confine(event)
             events = self.session.pending_events()
+
+    def _confine(self, event: Event) -> None:
+        """A mistake of ours ends the exchange that it was made with; where there is none, the link."""
+        log.exception("link.mistake", session=self.session.id.hex(), at=type(event).__name__)
+        stream = self._streams.get(getattr(event, "stream", 0))
+        if stream is not None:
+            stream.give_up()
+        else:
+            self.end("the gateway's own mistake")
 
     def _on_data(self, event: ev.DataReceived) -> None:
         self._streams[event.stream].exchange.data(event.data, event.end)
@@ -284,9 +315,13 @@ class Link:
         self._owner.place_freed(self)
 
     def _on_offer(self, event: ev.LeaseOffered) -> None:
+        if self._unleased is not None:
+            self._unleased.cancel()
+            self._unleased = None
         self._owner.lease_offered(self, event)
 
     def _on_parked(self, event: ev.Parked) -> None:
+        self._expect_lease(PARKED_TIMEOUT)
         self._owner.link_parked(self)
 
     def _on_ping(self, event: ev.PingDue) -> None:
@@ -300,13 +335,21 @@ class Link:
 
     def _on_ended(self, event: ev.SessionEnded) -> None:
         log.debug("link.ended", session=self.session.id.hex(), reason=event.reason)
-        self._close(CLOSE_SESSION_OVER)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        socket, self._socket = self._socket, None
+        if socket is not None:
+            socket.close(CLOSE_SESSION_OVER)
         streams, self._streams = self._streams, {}
         for stream in streams.values():
-            stream.exchange.lost(event.reason)
+            try:
+                stream.exchange.lost(event.reason)
+            except Exception:
+                log.exception("link.mistake", session=self.session.id.hex(), at="SessionEnded")
+                stream.give_up()
+        for timer in (self._timer, self._unleased, self._flush):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._unleased = self._flush = None
+        self._forget(self)
         self._owner.link_ended(self)
 
 
@@ -332,5 +375,3 @@ _HANDLERS: Final[Mapping[type[Any], Callable[[Link, Any], None]]] = {
     ev.MessageReceived: _refuse,
     ev.CloseReceived: _refuse,
 }
-
-__all__ = ["Link", "LinkOwner", "LinkStream", "LocalError"]

@@ -1,6 +1,6 @@
 """One WebSocket of a link, on the transport that the HTTP server gave up. Knows frames as bytes, and no session.
 
-DATAPLANE: under aiohttp's own WebSocket classes, since a chunk would pass a queue, a task and five copies there.
+It goes under aiohttp's own WebSocket classes: there a chunk would pass a queue, a task and five copies.
 """
 
 from __future__ import annotations
@@ -8,87 +8,93 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
-from gateway.websocket import BINARY, CLOSE, PING, PONG, FramingError, Parser, close_payload, frame_header
-from protocol.errors import ProtocolError
+from gateway.websocket import BINARY, PING, PONG, FramingError, Parser, close_frame, frame_header
+from protocol.dial import CLOSE_NORMAL
 from protocol.frames import MAX_FRAME_SIZE
 
-UNSENT_HIGH: Final = 256 << 10  # bytes below the scheduler, above which it gives nothing more (docs/protocol.md §2.6)
-UNSENT_LOW: Final = 64 << 10  # bytes
+# Together with one frame of 64 KiB that goes beyond the first: less than 256 KiB below the scheduler
+# (docs/protocol.md §2.6).
+UNSENT_HIGH: Final = 64 << 10  # bytes in the transport, from which on the scheduler gives nothing more
+UNSENT_LOW: Final = 16 << 10  # bytes, at which it is asked again
 NOTSENT_LOWAT: Final = 128 << 10  # bytes that the kernel may hold unsent
+
 CLOSE_TIMEOUT: Final = 2.0  # seconds for the peer to end its side after our close frame
 
 
 class SocketOwner(Protocol):
-    """Whom a socket tells: its link."""
+    """Whom a socket tells: its link. After one of the last three it tells nothing more."""
 
     def message_part(self, part: bytes, offset: int, length: int) -> None: ...
-    def heard(self) -> None: ...
+    def heard(self) -> None:
+        """A ping or a pong."""
+
     def received(self) -> None:
         """All that came in one turn was handed over."""
 
-    def writable(self) -> None: ...
-    def socket_lost(self, reason: str) -> None: ...
+    def writable(self) -> None:
+        """There is room again, or for the first time."""
+
+    def socket_lost(self, reason: str) -> None:
+        """The connection is gone, without a word."""
+
+    def socket_closed(self, code: int) -> None:
+        """The peer's close frame came, and was answered."""
+
+    def socket_broken(self, error: FramingError) -> None:
+        """The peer is no WebSocket client for a link: to be closed by the owner."""
 
 
 class LinkSocket(asyncio.Protocol):
-    """Begins with the upgrade. From `close`, `abort` or the loss of the connection on, it `is_closed` and its owner hears nothing."""
+    """Begins with the 101, when it is given a transport; ends when that is gone, which `gone` says.
 
-    def __init__(self, release: Callable[[Exception | None], None]) -> None:
-        """`release` is called once, when the connection is gone: the HTTP server still counts it."""
+    From `close`, `abort` or the loss of the connection on, it `is_closed` and its owner hears nothing.
+    """
+
+    def __init__(self, owner: SocketOwner) -> None:
         self.is_closed = False
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._release = release
-        self._owner: SocketOwner | None = None
+        self._owner: SocketOwner | None = owner
         self._parser = Parser(self, MAX_FRAME_SIZE)
         self._transport: asyncio.Transport | None = None
         self._close_timer: asyncio.TimerHandle | None = None
         self._is_paused = False
 
-    def serve(self, transport: asyncio.Transport, owner: SocketOwner) -> None:
-        """Take the transport over, in the same step as the 101: a frame sent right after that is not lost."""
-        self._owner = owner
-        self._transport = transport
-        transport.set_write_buffer_limits(high=UNSENT_HIGH, low=UNSENT_LOW)
-        raw = transport.get_extra_info("socket")
-        if raw is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
-            with contextlib.suppress(OSError):  # the system's default bounds less tightly
-                raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)
-        transport.set_protocol(self)
-        transport.resume_reading()
-
     @property
     def room(self) -> int:
-        """Bytes that may be sent now."""
-        if self.is_closed or self._is_paused or self._transport is None:
+        """Bytes that may be sent now. Where it is 0, `writable` follows."""
+        transport = self._transport
+        if transport is None or self._is_paused or self.is_closed or transport.is_closing():
             return 0
-        return UNSENT_HIGH - self._transport.get_write_buffer_size()
+        return UNSENT_HIGH - transport.get_write_buffer_size()
 
     def send(self, messages: list[bytes]) -> None:
-        """Binary messages, in one write."""
-        assert self._transport is not None
+        """Binary messages, in one write. Only where there is room."""
+        assert self._transport is not None, "there is no room before there is a transport"
         parts: list[bytes] = []
         for message in messages:
             parts += (frame_header(BINARY, len(message)), message)
         self._transport.write(b"".join(parts))
 
     def ping(self) -> None:
-        if not self.is_closed and self._transport is not None:
-            self._transport.write(frame_header(PING, 0))
+        """Ask for a sign of life, unless what was sent before stands in the way: that asks already."""
+        if self.room > 0:
+            self._write(frame_header(PING, 0))
 
     def close(self, code: int, reason: str = "") -> None:
-        """Say why, hear nothing more, and be gone in 2 s at the latest. Idempotent."""
-        if self.is_closed or self._transport is None:
+        """Say why, hear nothing more, and be gone in `CLOSE_TIMEOUT` at the latest. Idempotent."""
+        if self.is_closed:
             return
         self.is_closed = True
         self._owner = None
-        payload = close_payload(code, reason)
-        self._transport.write(frame_header(CLOSE, len(payload)) + payload)
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
-        self._close_timer = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._transport.abort)
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        transport.write(close_frame(code, reason))
+        if transport.can_write_eof():
+            transport.write_eof()
+        self._close_timer = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, transport.abort)
 
     def abort(self) -> None:
         """Be gone now. Idempotent."""
@@ -99,16 +105,30 @@ class LinkSocket(asyncio.Protocol):
 
     # asyncio's side
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        stream = self._transport = cast(asyncio.Transport, transport)
+        # Full means paused, and paused means that `resume_writing` will come: above the mark is at the mark and above.
+        stream.set_write_buffer_limits(high=UNSENT_HIGH - 1, low=UNSENT_LOW)
+        raw = stream.get_extra_info("socket")
+        if raw is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            with contextlib.suppress(OSError):  # no TCP: the system's own bound is looser
+                raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)
+        if self.is_closed:  # its owner ended meanwhile
+            stream.abort()
+            return
+        stream.resume_reading()
+        if self._owner is not None:
+            self._owner.writable()
+
     def data_received(self, data: bytes) -> None:
-        owner = self._owner
-        if owner is None:
+        if self._owner is None:
             return
         try:
             self._parser.feed(data)
         except FramingError as error:
-            self._lose(str(error), error.code)
-        except ProtocolError:
-            raise AssertionError("a link turns protocol errors into its end") from None
+            owner = self._let_go()
+            if owner is not None:
+                owner.socket_broken(error)
         if self._owner is not None:
             self._owner.received()
 
@@ -125,13 +145,12 @@ class LinkSocket(asyncio.Protocol):
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._lose(type(error).__name__ if error else "closed")
+        self._transport = None
         if self._close_timer is not None:
             self._close_timer.cancel()
-        self._transport = None
+        self._lose(type(error).__name__ if error else "the connection was closed")
         if not self.gone.done():
             self.gone.set_result(None)
-        self._release(error)
 
     # the parser's side
 
@@ -140,23 +159,34 @@ class LinkSocket(asyncio.Protocol):
             self._owner.message_part(part, offset, length)
 
     def ping_received(self, payload: bytes) -> None:
-        if self._owner is not None and self._transport is not None:
+        if self._owner is not None:
             self._owner.heard()
             if self.room > 0:  # a peer that only pings and never reads gets no answer
-                self._transport.write(frame_header(PONG, len(payload)) + payload)
+                self._write(frame_header(PONG, len(payload)) + payload)
 
     def pong_received(self) -> None:
         if self._owner is not None:
             self._owner.heard()
 
     def close_received(self, code: int) -> None:
-        self._lose(f"the function closed the socket ({code})", 1000)
-
-    def _lose(self, reason: str, code: int = 0) -> None:
         owner = self._owner
-        if code:
-            self.close(code)
+        self.close(CLOSE_NORMAL)
+        if owner is not None:
+            owner.socket_closed(code)
+
+    # inside
+
+    def _write(self, data: bytes) -> None:
+        assert self._transport is not None, "there is no room before there is a transport"
+        self._transport.write(data)
+
+    def _let_go(self) -> SocketOwner | None:
+        """The owner, which hears nothing more."""
+        owner, self._owner = self._owner, None
+        return owner
+
+    def _lose(self, reason: str) -> None:
+        owner = self._let_go()
         self.is_closed = True
-        self._owner = None
         if owner is not None:
             owner.socket_lost(reason)

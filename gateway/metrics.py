@@ -1,4 +1,7 @@
-"""What Prometheus may ask (text exposition format 0.0.4): counted where it happens, or read from the pools when asked for."""
+"""What Prometheus may ask (text exposition format 0.0.4): counted where it happens, or read from the pools when asked.
+
+Knows ended exchanges and the pools' numbers.
+"""
 
 from __future__ import annotations
 
@@ -34,13 +37,21 @@ class Metrics(Collector):
             registry=self._registry,
         )
 
+        self._counters: dict[str, tuple[Counter, Counter, Histogram]] = {}  # looked up once for each function
+
     def ended(self, exchange: Exchange) -> None:
-        """Count an exchange that has ended."""
-        self._exchanges.labels(exchange.function, exchange.state).inc()
-        self._received.labels(exchange.function).inc(exchange.bytes_in)
-        self._sent.labels(exchange.function).inc(exchange.bytes_out)
+        """Count an exchange that has ended. Those without a route have the function ""."""
+        name = exchange.function
+        counters = self._counters.get(name)
+        if counters is None:
+            by_name = (self._received.labels(name), self._sent.labels(name), self._first_byte.labels(name))
+            counters = self._counters[name] = by_name
+        received, sent, first_byte = counters
+        self._exchanges.labels(name, exchange.state).inc()
+        received.inc(exchange.bytes_in)
+        sent.inc(exchange.bytes_out)
         if exchange.head_at is not None:
-            self._first_byte.labels(exchange.function).observe(exchange.head_at - exchange.began)
+            first_byte.observe(exchange.head_at - exchange.began)
 
     def collect(self) -> Iterator[Metric]:
         """Read the pools; prometheus_client calls it."""

@@ -1,24 +1,24 @@
 """A function's links, leases and queue: a request takes a free place on a leased link, or waits for an invocation.
 
-Whichever comes first, a place that frees up or a new lease, takes the request at the head of the queue. Knows no HTTP and
-no WebSocket: it sees exchanges, links and an invoker.
+Whichever comes first, a place that frees up or a new lease, takes the request at the head of the queue. Knows no HTTP
+and no WebSocket: it sees exchanges, links and an invoker.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections import deque
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 
+from gateway.ceiling import Ceiling
 from gateway.config import FunctionConfig
 from gateway.dialback import Link
 from gateway.errors import PoolRefusal, Problem
 from gateway.exchange import Exchange
-from gateway.invitations import Invitations, Issued
+from gateway.invitations import FIRST_PRESENTATION, Invitations, Issued
 from gateway.invoke.answer import Answer, Invoker, Outcome
 from protocol import events as ev
 from protocol.errors import DialRefused, LocalError
@@ -26,11 +26,11 @@ from protocol.invitation import Keyring
 
 log = structlog.get_logger("dialback.pool")
 
-THROTTLE_PAUSE: Final = 0.2  # seconds after which one invocation more than the platform last had room for is tried
+LONGEST_LEASE: Final = 900.0  # seconds; no platform lets an invocation run longer
+LEASE_SHARE: Final = 0.5  # of a lease's time in which streams are opened on it: each has the other half at least
 
 #: What a failed invocation means to the request that waited for it.
 PROBLEM_OF_OUTCOME: Final[dict[Outcome, Problem]] = {
-    Outcome.THROTTLED: Problem("invoke-throttled"),
     Outcome.REFUSED: Problem("invoke-failed", "The function refused the gateway's invitation."),
     Outcome.FOREIGN: Problem("invoke-failed", "What was invoked is not a stream_handler."),
     Outcome.ERROR: Problem("function-error"),
@@ -41,14 +41,19 @@ PROBLEM_OF_OUTCOME: Final[dict[Outcome, Problem]] = {
 
 @dataclass(eq=False, slots=True)
 class Start:
-    """One invocation, from its beginning to its answer."""
+    """One invocation and its lease; begins with the first and ends with the last of the two."""
 
     issued: Issued[Start] | None = None
     link: Link | None = None
     """The link that its lease is on, from LEASE on."""
-    has_leased: bool = False
-    is_given_up: bool = False
-    """It did not dial back in time; its lease would still be welcome."""
+    is_retired: bool = False
+    """No new stream goes to its environment."""
+    timer: asyncio.TimerHandle | None = None
+    """Retires its lease."""
+
+    @property
+    def has_leased(self) -> bool:
+        return self.link is not None
 
 
 @dataclass(eq=False, slots=True)
@@ -58,6 +63,12 @@ class Waiter:
     exchange: Exchange
     place: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
+    def refuse(self, problem: Problem) -> None:
+        """Idempotent, and void when it has its stream."""
+        if not self.place.done():
+            self.place.set_exception(PoolRefusal(problem))
+            self.place.exception()  # whoever waits may have left in this very turn: then nobody else looks
+
 
 class Pool:
     """One function's. Begins and ends with the gateway; owns the tasks that its invocations run in."""
@@ -66,18 +77,20 @@ class Pool:
         self, function: FunctionConfig, keyring: Keyring, invoker: Invoker, invitations: Invitations[Start]
     ) -> None:
         self.function = function
-        self.keyrings = {function.name: keyring}
+        self.invocations: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
+        """Ended ones, by what became of them."""
         self._keyring = keyring
         self._invoker = invoker
         self._invitations = invitations
-        self._leased: dict[Link, Start] = {}  # every leased link, in the order of their leases
-        self._queue: deque[Waiter] = deque()
+        self._leases: dict[Link, Start] = {}
+        self._roomy: dict[Link, None] = {}  # links that had a free place when last looked at, the latest last
+        self._queue: OrderedDict[Waiter, None] = OrderedDict()
         self._tasks: dict[asyncio.Task[None], Start] = {}
+        self._coming: set[Start] = set()  # invocations whose lease is expected
         self._places = 1  # of the last lease: what to expect of the next
-        self._ceiling = function.limits.max_invocations  # learned: how many the platform has room for
-        self._probe: asyncio.TimerHandle | None = None  # raises the ceiling again
-        self._is_stopping = False
-        self.invocations: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
+        self._ceiling = Ceiling(function.limits.max_invocations, self._start_what_is_needed)
+        self._is_draining = False
+        self._is_stopped = False
 
     # what can be seen of it
 
@@ -87,10 +100,11 @@ class Pool:
 
     @property
     def leased_links(self) -> int:
-        return len(self._leased)
+        return len(self._leases)
 
     @property
     def waiting(self) -> int:
+        """Requests in the queue."""
         return len(self._queue)
 
     @property
@@ -100,97 +114,117 @@ class Pool:
 
     @property
     def open_streams(self) -> int:
-        return sum(link.open_streams for link in self._leased)
+        return sum(link.open_streams for link in self._leases)
 
     # for ingress
 
     async def open(self, exchange: Exchange) -> None:
-        """Return when the exchange has its stream. Raises `PoolRefusal` when it gets none; to be cancelled when its client left."""
-        if self._is_stopping:
+        """Return when the exchange has its stream. Raises `PoolRefusal` when it gets none. To be cancelled when its
+        client has left."""
+        if self._is_stopped:
             raise PoolRefusal(Problem("draining"))
-        if not self._queue and (link := self._free_place()) is not None:
-            self._open_on(link, exchange)
-            return
+        if (link := self._free_place()) is not None:
+            self._serve(link)  # those who were here before
+            if link.can_open:
+                self._open_on(link, exchange)
+                return
         if len(self._queue) >= self.function.limits.max_queue:
             raise PoolRefusal(Problem("overloaded"))
         waiter = Waiter(exchange)
-        self._queue.append(waiter)
+        self._queue[waiter] = None
         exchange.queued()
         self._start_what_is_needed()
+        if self._tasks:
+            exchange.invoking()
+        timer = asyncio.get_running_loop().call_later(self.function.timeouts.queue_wait, self._waited_too_long, waiter)
         try:
-            async with asyncio.timeout(self.function.timeouts.queue_wait):
-                await waiter.place
-        except TimeoutError:
-            raise PoolRefusal(Problem("queue-timeout")) from None
+            await waiter.place
         finally:
-            with contextlib.suppress(ValueError):
-                self._queue.remove(waiter)
+            timer.cancel()
+            self._queue.pop(waiter, None)
 
     # for links
 
     def lease_offered(self, link: Link, offer: ev.LeaseOffered) -> None:
         """Its invitation is checked and consumed; what waits is opened before LEASED."""
+        self._forget(link)
         try:
-            issued = self._invitations.consume(offer.invitation, self.keyrings, link.session.id)
+            if offer.places < 1:
+                raise DialRefused("used")
+            issued = self._invitations.consume(offer.invitation, {self.name: self._keyring}, link.session.id)
         except DialRefused as refused:
-            log.warning("lease.refused", function=self.function.name, reason=refused.reason)
+            log.warning("lease.refused", function=self.name, reason=refused.reason)
             link.decline(offer.lease)
             return
         start = issued.start
-        start.link, start.has_leased = link, True
-        self._places = max(1, offer.places)
-        if self._is_stopping or (not self._queue and not self.function.linger):
+        start.link = link
+        self._coming.discard(start)
+        self._places = offer.places
+        if not (link.open_streams or self._is_wanted(start)):
             link.decline(offer.lease)
             return
-        self._leased[link] = start
-        self._serve(link)
-        link.grant(offer.lease, self.function.linger)
+        self._leases[link] = start
+        lasts = min(offer.remaining, LONGEST_LEASE) * LEASE_SHARE
+        start.timer = asyncio.get_running_loop().call_later(lasts, self._retire, link)
+        self.place_freed(link)
+        link.grant(offer.lease, 0.0 if self._is_draining else self.function.linger)
 
     def place_freed(self, link: Link) -> None:
-        if link in self._leased:
-            self._serve(link)
+        """The head of the queue gets what is free."""
+        start = self._leases.get(link)
+        if start is None or start.is_retired or not link.can_open:
+            return
+        self._serve(link)
+        if link.can_open and link not in self._roomy:
+            self._roomy[link] = None
 
     def link_parked(self, link: Link) -> None:
-        self._leased.pop(link, None)
+        self._forget(link)
         self._start_what_is_needed()
 
     def link_ended(self, link: Link) -> None:
-        self._leased.pop(link, None)
+        self._forget(link)
         self._start_what_is_needed()
 
     # for the server
 
     def retire_links(self) -> None:
-        """No new stream goes to the environments that are awake now; they park when their streams have ended."""
-        leased, self._leased = self._leased, {}
-        for link in leased:
+        """No new stream goes to the environments of now; they park when their streams have ended."""
+        for start in self._coming:
+            start.is_retired = True
+        self._coming.clear()
+        self._start_what_is_needed()
+        for link in list(self._leases):
+            self._retire(link)
+
+    def drain(self) -> None:
+        """Keep no environment awake that nobody waits for. What waits is still served. Idempotent."""
+        self._is_draining = True
+        for link in list(self._leases):
             link.release()
 
     async def stop(self) -> None:
-        """End what waits and what runs; the links are ended by who keeps them."""
-        self._is_stopping = True
-        if self._probe is not None:
-            self._probe.cancel()
+        """End what waits and what runs; the links are ended by who keeps them. Idempotent."""
+        self._is_stopped = self._is_draining = True
+        self._ceiling.close()
         for waiter in self._queue:
-            if not waiter.place.done():
-                waiter.place.set_exception(PoolRefusal(Problem("draining")))
-        for task in self._tasks:
+            waiter.refuse(Problem("draining"))
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._invoker.close()
 
-    # inside
+    # places
 
     def _free_place(self) -> Link | None:
-        """The fullest link with room: the others can park the sooner."""
-        return max((link for link in self._leased if link.can_open), key=lambda link: link.open_streams, default=None)
-
-    def _open_on(self, link: Link, exchange: Exchange) -> None:
-        try:
-            link.open(exchange)
-        except LocalError as error:
-            log.warning("stream.not_opened", function=self.function.name, error=str(error))
-            raise PoolRefusal(Problem("header-too-large")) from None
+        """The link that got room last: that it fills up again lets the others park the sooner."""
+        while self._roomy:
+            link = next(reversed(self._roomy))
+            if link.can_open:
+                return link
+            del self._roomy[link]
+        return None
 
     def _serve(self, link: Link) -> None:
         """Give the link's free places to the head of the queue."""
@@ -198,43 +232,79 @@ class Pool:
             try:
                 self._open_on(link, waiter.exchange)
             except PoolRefusal as refusal:
-                waiter.place.set_exception(refusal)
+                waiter.refuse(refusal.problem)
             else:
                 waiter.place.set_result(None)
 
+    def _open_on(self, link: Link, exchange: Exchange) -> None:
+        try:
+            link.open(exchange)
+        except LocalError as error:  # there was a place, so its head is too large
+            log.warning("stream.not_opened", function=self.name, error=str(error))
+            raise PoolRefusal(Problem("header-too-large")) from None
+
     def _next_waiter(self) -> Waiter | None:
         while self._queue:
-            waiter = self._queue.popleft()
+            waiter, _ = self._queue.popitem(last=False)
             if not waiter.place.done() and not waiter.exchange.is_ended:
                 return waiter
         return None
 
+    def _refuse_next(self, problem: Problem) -> None:
+        if (waiter := self._next_waiter()) is not None:
+            waiter.refuse(problem)
+
+    def _waited_too_long(self, waiter: Waiter) -> None:
+        is_throttled = self._ceiling.is_lowered and not self._leases
+        waiter.refuse(Problem("invoke-throttled" if is_throttled else "queue-timeout"))
+
+    # leases
+
+    def _is_wanted(self, start: Start) -> bool:
+        if self._is_stopped or start.is_retired:
+            return False
+        return bool(self._queue) or (self.function.linger > 0 and not self._is_draining)
+
+    def _retire(self, link: Link) -> None:
+        """New streams go elsewhere; it parks when those that it has are over."""
+        self._leases[link].is_retired = True
+        self._roomy.pop(link, None)
+        link.release()
+        self._start_what_is_needed()
+
+    def _forget(self, link: Link) -> None:
+        """The link's lease is over."""
+        self._roomy.pop(link, None)
+        start = self._leases.pop(link, None)
+        if start is not None and start.timer is not None:
+            start.timer.cancel()
+
+    # invocations
+
     def _start_what_is_needed(self) -> None:
         """Start as many invocations as those that wait need beyond those that are on their way."""
-        if self._is_stopping:
+        if self._is_stopped:
             return
-        coming = sum(not start.has_leased and not start.is_given_up for start in self._tasks.values())
-        needed = -(-len(self._queue) // self._places) - coming
-        room = self._ceiling - len(self._tasks)
-        for _ in range(min(needed, room)):
+        needed = -(-len(self._queue) // self._places) - len(self._coming)
+        for _ in range(min(needed, self._ceiling.room(len(self._tasks)))):
             start = Start()
-            task = asyncio.create_task(self._invoke(start), name=f"invocation of {self.function.name}")
+            task = asyncio.create_task(self._invoke(start), name=f"invocation of {self.name}")
             self._tasks[task] = start
+            self._coming.add(start)
+            self._ceiling.started()
             task.add_done_callback(self._invocation_done)
-        if self._tasks:
-            for waiter in self._queue:
-                if waiter.exchange.state == "queued":
-                    waiter.exchange.invoking()
 
     def _invocation_done(self, task: asyncio.Task[None]) -> None:
-        del self._tasks[task]
+        self._coming.discard(self._tasks.pop(task))
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("invocation.broke", function=self.function.name, exc_info=error)
+            log.error("invocation.broke", function=self.name, exc_info=error)
+            self._refuse_next(Problem("internal"))
         self._start_what_is_needed()
 
     async def _invoke(self, start: Start) -> None:
-        token, start.issued = self._invitations.issue(self.function.name, self._keyring, start)
-        timer = asyncio.get_running_loop().call_later(self.function.timeouts.dial_back, self._dial_back_late, start)
+        timeout = self.function.timeouts.dial_back
+        token, start.issued = self._invitations.issue(self.name, self._keyring, start, max(timeout, FIRST_PRESENTATION))
+        timer = asyncio.get_running_loop().call_later(timeout, self._dial_back_late, start)
         try:
             answer = await self._invoker.invoke(token)
         finally:
@@ -244,41 +314,25 @@ class Pool:
         self._answered(start, answer)
 
     def _answered(self, start: Start, answer: Answer) -> None:
-        if start.has_leased:
+        if start.link is not None:
             # A hint: the lease is over when the link says so, or when it stays silent.
-            if start.link is not None and self._leased.get(start.link) is start:
+            if self._leases.get(start.link) is start:
                 start.link.invocation_answered()
+            return
+        if answer.outcome is Outcome.THROTTLED:
+            self._ceiling.refused(len(self._tasks) - 1)
+            log.info("invocation.throttled", function=self.name, running=len(self._tasks) - 1)
             return
         if answer.outcome is Outcome.ANSWERED and not self._queue:
             return  # nobody needed it any more
-        if not start.is_given_up:
-            self._start_failed(answer)
-
-    def _start_failed(self, answer: Answer) -> None:
-        """One start, one request: the head of the queue has its answer. When throttled, all wait on."""
-        log.warning(
-            "invocation.failed", function=self.function.name, outcome=answer.outcome.value, detail=answer.detail
-        )
-        if answer.outcome is Outcome.THROTTLED:
-            # As many as run besides this one have room; whether there is more is asked again after a pause, one by one.
-            self._ceiling = min(self._ceiling, len(self._tasks) - 1)
-            if self._probe is None and not self._is_stopping:
-                self._probe = asyncio.get_running_loop().call_later(THROTTLE_PAUSE, self._raise_ceiling)
-            return
-        if (waiter := self._next_waiter()) is not None:
-            waiter.place.set_exception(PoolRefusal(PROBLEM_OF_OUTCOME[answer.outcome]))
-
-    def _raise_ceiling(self) -> None:
-        self._ceiling += 1
-        self._probe = None
-        if self._ceiling < self.function.limits.max_invocations:
-            self._probe = asyncio.get_running_loop().call_later(THROTTLE_PAUSE, self._raise_ceiling)
-        self._start_what_is_needed()
+        log.warning("invocation.failed", function=self.name, outcome=answer.outcome.value, detail=answer.detail)
+        if start in self._coming:  # else its request was answered already, or has been given another start
+            self._refuse_next(PROBLEM_OF_OUTCOME[answer.outcome])
 
     def _dial_back_late(self, start: Start) -> None:
-        if start.has_leased:
+        if start not in self._coming:
             return
-        start.is_given_up = True
-        log.warning("invocation.late", function=self.function.name, seconds=self.function.timeouts.dial_back)
-        if (waiter := self._next_waiter()) is not None:
-            waiter.place.set_exception(PoolRefusal(Problem("dial-back-timeout")))
+        self._coming.discard(start)  # its lease would still be welcome
+        log.warning("invocation.late", function=self.name, seconds=self.function.timeouts.dial_back)
+        self._refuse_next(Problem("dial-back-timeout"))
+        self._start_what_is_needed()

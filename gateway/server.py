@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -24,7 +24,8 @@ from protocol.dial import CONNECT_PATH, Limits
 from protocol.gateway_session import SessionOptions
 from protocol.invitation import Keyring
 
-BACKLOG = 1024  # connections that the kernel holds until they are accepted
+BACKLOG: Final = 1024  # connections that the kernel holds until they are accepted
+END_GRACE: Final = 1.0  # seconds for the answers to those who were cut off to leave
 
 
 class Gateway:
@@ -34,7 +35,11 @@ class Gateway:
         self._config = config
         self._log = log
         self._routes = config.route_table()
+        self._ingress = Ingress(self._route, internal={CONNECT_PATH.encode(): self._dial}, on_end=self._ended)
+        self._server = self._ingress.server()
         self._pools: dict[str, Pool] = {}
+        self._endpoint: Endpoint | None = None
+        self._metrics = Metrics(self._pools)
         self._listener: asyncio.Server | None = None
         self._admin: web.AppRunner | None = None
         self._open = 0  # exchanges
@@ -46,41 +51,39 @@ class Gateway:
 
     async def start(self) -> None:
         """Bind the listeners. Raises OSError, with nothing left open, when one can not be bound."""
-        loop = asyncio.get_running_loop()
         config = self._config
-        self._ingress = Ingress(self._route, internal={CONNECT_PATH.encode(): self._dial}, on_end=self._ended)
-        self._server = self._ingress.server()
         tls = config.tls.context() if config.tls else None
         listen = config.listen
-        self._listener = await loop.create_server(
+        self._listener = await asyncio.get_running_loop().create_server(
             self._server, listen.host, listen.port, ssl=tls, backlog=BACKLOG, start_serving=False
         )
-        port = self._listener.sockets[0].getsockname()[1]
-        self.url = f"{'https' if tls else 'http'}://{Address(listen.host, port)}"
-        self._build(port)
         try:
+            port = self._listener.sockets[0].getsockname()[1]
+            self.url = f"{'https' if tls else 'http'}://{Address(listen.host, port)}"
+            self._build(port)
             await self._start_admin()
-        except OSError:
+            await self._listener.start_serving()
+        except BaseException:
             await self.stop(0)
             raise
-        await self._listener.start_serving()
 
     async def stop(self, grace: float) -> None:
-        """Accept nothing more, give open exchanges `grace` seconds, end the rest. Idempotent."""
-        listener, self._listener = self._listener, None
-        if listener is None:
+        """Take no new request, give open ones `grace` seconds, end the rest. Idempotent; a call that was cancelled can
+        be repeated with less grace.
+
+        Until the open ones have ended the listener stays: what waits needs functions that dial in.
+        """
+        if self._listener is None:
             return
         self._ingress.is_draining = True
-        listener.close()
         self._server.close_idle()
-        await self._drained(grace)
+        if self._endpoint is not None:
+            self._endpoint.drain()
         for pool in self._pools.values():
-            await pool.stop()
-        self._endpoint.stop()
-        await self._server.shutdown(1.0)
-        await listener.wait_closed()
-        if self._admin is not None:
-            await self._admin.cleanup()
+            pool.drain()
+        until = asyncio.get_running_loop().time() + grace
+        await self._drained(grace)
+        await self._end(self._listener, until)
 
     def retire_links(self) -> None:
         """New requests get environments that are invoked from now on: the code behind them has changed."""
@@ -101,9 +104,43 @@ class Gateway:
             grace=config.session.grace, ping=config.session.ping_interval, limits=Limits(credit=config.body.window)
         )
         self._endpoint = Endpoint(self._pools, keyrings, invitations, options)
-        self._metrics = Metrics(self._pools)
+
+    async def _drained(self, grace: float) -> None:
+        try:
+            async with asyncio.timeout(grace):
+                while self._open:
+                    self._closed_one.clear()
+                    await self._closed_one.wait()
+        except TimeoutError:
+            self._log.warning("requests were cut off", open=self._open)
+
+    async def _end(self, listener: asyncio.Server, until: float) -> None:
+        """Step by step towards the outside; each may be repeated."""
+        loop = asyncio.get_running_loop()
+        connections = [connection.transport for connection in self._server.connections]
+        # Asked before `close`, or Python 3.11 does not wait at all.
+        closed = asyncio.ensure_future(listener.wait_closed())
+        try:
+            await asyncio.sleep(0)
+            listener.close()
+            for pool in self._pools.values():
+                await pool.stop()
+            if self._endpoint is not None:
+                await self._endpoint.stop()
+            await self._server.shutdown(END_GRACE)
+            await asyncio.wait({closed}, timeout=max(END_GRACE, until - loop.time()))
+            for transport in connections:
+                if transport is not None:
+                    transport.abort()  # a client that has not taken its response in time
+            await asyncio.wait({closed}, timeout=END_GRACE)
+        finally:
+            closed.cancel()
+            await asyncio.gather(closed, return_exceptions=True)
+        if self._admin is not None:
+            await self._admin.cleanup()
 
     async def _dial(self, request: web.BaseRequest) -> web.StreamResponse:
+        assert self._endpoint is not None, "nothing is accepted before it is built"
         return await self._endpoint.handle(request)
 
     def _route(self, head: RequestHead) -> Pool | None:
@@ -118,15 +155,6 @@ class Gateway:
         self._metrics.ended(exchange)
         log_exchange(exchange)
 
-    async def _drained(self, grace: float) -> None:
-        try:
-            async with asyncio.timeout(grace):
-                while self._open:
-                    self._closed_one.clear()
-                    await self._closed_one.wait()
-        except TimeoutError:
-            self._log.warning("requests were cut off", open=self._open)
-
     async def _start_admin(self) -> None:
         if self._config.admin is None:
             return
@@ -134,7 +162,7 @@ class Gateway:
         app.add_routes(
             [web.get("/healthz", self._healthz), web.get("/readyz", self._readyz), web.get("/metrics", self._show)]
         )
-        self._admin = web.AppRunner(app, access_log=None)
+        self._admin = web.AppRunner(app, access_log=None, shutdown_timeout=END_GRACE)
         await self._admin.setup()
         site = web.TCPSite(self._admin, self._config.admin.host, self._config.admin.port)
         await site.start()
@@ -145,7 +173,7 @@ class Gateway:
         return web.Response(text="ok\n")
 
     async def _readyz(self, request: web.Request) -> web.Response:
-        is_ready = self._listener is not None and not self._ingress.is_draining
+        is_ready = not self._ingress.is_draining
         return web.Response(text="ready\n" if is_ready else "draining\n", status=200 if is_ready else 503)
 
     async def _show(self, request: web.Request) -> web.Response:

@@ -5,14 +5,11 @@ Payloads are handed on as they come, unmasked in C: a frame of 1 MiB need not be
 
 from __future__ import annotations
 
-from base64 import b64encode
-from hashlib import sha1
 from typing import Final, Protocol
 
 from websockets.speedups import apply_mask
 
 MAX_CONTROL_SIZE: Final = 125  # bytes, RFC 6455 §5.5
-_GUID: Final = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
 
 CONTINUATION: Final = 0x0
 TEXT: Final = 0x1
@@ -20,10 +17,16 @@ BINARY: Final = 0x2
 CLOSE: Final = 0x8
 PING: Final = 0x9
 PONG: Final = 0xA
+NO_STATUS: Final = 1005  # a close frame without a code, RFC 6455 §7.4.1
+
+_FINAL: Final = 0x80
+_RESERVED: Final = 0x70
+_MASKED: Final = 0x80
+_NO_FRAME: Final = -1
 
 
 class FramingError(Exception):
-    """The peer broke RFC 6455; `code` is the close code that says how."""
+    """The peer broke RFC 6455, or sent what a link does not take; `code` is the close code that says so."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)
@@ -34,87 +37,89 @@ class Receiver(Protocol):
     """Whom a parser tells."""
 
     def message_part(self, part: bytes, offset: int, length: int) -> None:
-        """The next bytes of a binary message of `length` bytes."""
+        """The next bytes, from `offset` on, of a binary message of `length` bytes."""
 
     def ping_received(self, payload: bytes) -> None: ...
     def pong_received(self) -> None: ...
     def close_received(self, code: int) -> None: ...
 
 
-def accept_key(key: str) -> str:
-    """Sec-WebSocket-Accept for a client's key (RFC 6455 §4.2.2)."""
-    return b64encode(sha1((key + _GUID).encode("ascii"), usedforsecurity=False).digest()).decode("ascii")
-
-
 def frame_header(opcode: int, size: int) -> bytes:
     """The header of an unmasked, unfragmented frame."""
     if size < 126:
-        return bytes((0x80 | opcode, size))
+        return bytes((_FINAL | opcode, size))
     if size < 1 << 16:
-        return bytes((0x80 | opcode, 126)) + size.to_bytes(2, "big")
-    return bytes((0x80 | opcode, 127)) + size.to_bytes(8, "big")
+        return bytes((_FINAL | opcode, 126)) + size.to_bytes(2, "big")
+    return bytes((_FINAL | opcode, 127)) + size.to_bytes(8, "big")
 
 
-def close_payload(code: int, reason: str = "") -> bytes:
-    return code.to_bytes(2, "big") + reason.encode()[: MAX_CONTROL_SIZE - 2]
+def close_frame(code: int, reason: str = "") -> bytes:
+    """A whole close frame; a reason that is too long is cut."""
+    payload = code.to_bytes(2, "big") + reason.encode("ascii", "replace")[: MAX_CONTROL_SIZE - 2]
+    return frame_header(CLOSE, len(payload)) + payload
 
 
 class Parser:
     """Begins after the handshake; ends with its socket, or with the `FramingError` that it raised."""
 
-    __slots__ = ("_fragments", "_header", "_length", "_mask", "_max_size", "_offset", "_opcode", "_receiver", "_small")
+    __slots__ = ("_control", "_cut", "_fragments", "_length", "_mask", "_max_size", "_offset", "_opcode", "_receiver")
 
     def __init__(self, receiver: Receiver, max_size: int) -> None:
         """`max_size`: bytes of a message, of all its fragments together."""
         self._receiver = receiver
         self._max_size = max_size
-        self._header = bytearray()  # of a frame whose header is not whole
-        self._opcode = -1  # of the frame that is being read; -1: a header comes next
-        self._length = 0
+        self._cut = b""  # the beginning of a header that is not whole
+        self._opcode = _NO_FRAME  # the first byte of the frame that is being read
+        self._length = 0  # of its payload
         self._offset = 0  # payload bytes read
         self._mask = b""
-        self._small = bytearray()  # payload of a control frame, or of a fragment
+        self._control = bytearray()  # payload of a control frame
         self._fragments: bytearray | None = None  # of an unfinished fragmented message
 
     def feed(self, data: bytes | memoryview) -> None:
-        """Raises `FramingError`; whatever the receiver raises passes through."""
+        """Raises `FramingError`, after which nothing more may be fed; whatever the receiver raises passes through."""
+        if self._cut:
+            data, self._cut = self._cut + bytes(data), b""
         view = memoryview(data)
-        while view:
-            if self._opcode < 0:
-                view = self._read_header(view)
-                if self._opcode >= 0 and self._length == 0:
-                    self._payload(b"")
-                continue
-            chunk = view[: self._length - self._offset]
-            view = view[len(chunk) :]
+        at, end = 0, len(view)
+        while at < end:
+            if self._opcode == _NO_FRAME:
+                begin = self._read_header(view, at)
+                if not begin:
+                    self._cut = bytes(view[at:])
+                    return
+                at = begin
+                if at == end and self._length:
+                    return
+            stop = min(at + self._length - self._offset, end)
             turn = self._offset & 3
             mask = self._mask[turn:] + self._mask[:turn] if turn else self._mask
-            self._payload(apply_mask(chunk, mask))
+            self._payload(apply_mask(view[at:stop], mask))
+            at = stop
 
-    def _read_header(self, view: memoryview) -> memoryview:
-        header = self._header
-        before = len(header)
-        header += view[: 14 - before]  # the longest header
-        if len(header) < 2:
-            return view[len(header) - before :]
-        size = header[1] & 0x7F
-        extended = 2 if size == 126 else 8 if size == 127 else 0
-        whole = 2 + extended + 4
-        if not header[1] & 0x80:
-            raise FramingError(1002, "a frame that is not masked")
-        if header[0] & 0x70:
-            raise FramingError(1002, "reserved bits are set")
-        if len(header) < whole:
-            return view[len(header) - before :]
+    def _read_header(self, view: memoryview, at: int) -> int:
+        """Begin a frame; where its payload begins, or 0 when the header is not whole."""
+        have = len(view) - at
+        if have < 2:
+            return 0
+        first, second = view[at], view[at + 1]
+        size = second & 0x7F
+        extended = 0 if size < 126 else 2 if size == 126 else 8
+        begin = at + 2 + extended + 4
+        if begin > len(view):
+            return 0
         if extended:
-            size = int.from_bytes(header[2 : 2 + extended], "big")
-        self._begin(header[0], size)
-        self._mask = bytes(header[whole - 4 : whole])
-        header.clear()
-        return view[whole - before :]
+            size = int.from_bytes(view[at + 2 : at + 2 + extended], "big")
+        if not second & _MASKED:
+            raise FramingError(1002, "a frame that is not masked")
+        if first & _RESERVED:
+            raise FramingError(1002, "reserved bits are set")
+        self._check(first & 0x0F, bool(first & _FINAL), size)
+        self._opcode, self._length, self._offset = first, size, 0
+        self._mask = bytes(view[begin - 4 : begin])
+        return begin
 
-    def _begin(self, first: int, size: int) -> None:
-        opcode, is_final = first & 0x0F, bool(first & 0x80)
+    def _check(self, opcode: int, is_final: bool, size: int) -> None:
         if opcode >= CLOSE:
             if opcode > PONG or not is_final or size > MAX_CONTROL_SIZE:
                 raise FramingError(1002, "a malformed control frame")
@@ -126,39 +131,37 @@ class Parser:
             raise FramingError(1002, "fragments out of order")
         elif size + len(self._fragments or b"") > self._max_size:
             raise FramingError(1009, "a message above 1 MiB")
-        if opcode == BINARY and not is_final:
+        elif opcode == BINARY and not is_final:
             self._fragments = bytearray()
-        self._opcode, self._length, self._offset = first, size, 0
 
     def _payload(self, part: bytes) -> None:
-        opcode, is_final = self._opcode & 0x0F, bool(self._opcode & 0x80)
-        offset, length = self._offset, self._length
-        self._offset += len(part)
-        is_whole = self._offset == length
+        opcode, is_final = self._opcode & 0x0F, self._opcode & _FINAL
+        offset = self._offset
+        self._offset = seen = offset + len(part)
+        is_whole = seen == self._length
         if is_whole:
-            self._opcode = -1
+            self._opcode = _NO_FRAME
         if opcode == BINARY and is_final:
-            self._receiver.message_part(part, offset, length)
-            return
-        if opcode < CLOSE:
-            assert self._fragments is not None
+            self._receiver.message_part(part, offset, self._length)
+        elif opcode >= CLOSE:
+            self._control += part
+            if is_whole:
+                payload = bytes(self._control)
+                self._control.clear()
+                self._control_received(opcode, payload)
+        else:
+            assert self._fragments is not None, "checked with the header"
             self._fragments += part
             if is_whole and is_final:
                 message, self._fragments = bytes(self._fragments), None
                 self._receiver.message_part(message, 0, len(message))
-            return
-        self._small += part
-        if is_whole:
-            payload = bytes(self._small)
-            self._small.clear()
-            self._control(opcode, payload)
 
-    def _control(self, opcode: int, payload: bytes) -> None:
+    def _control_received(self, opcode: int, payload: bytes) -> None:
         if opcode == PING:
             self._receiver.ping_received(payload)
         elif opcode == PONG:
             self._receiver.pong_received()
         elif len(payload) == 1:
-            raise FramingError(1002, "a malformed close")
+            raise FramingError(1002, "a malformed close frame")
         else:
-            self._receiver.close_received(int.from_bytes(payload[:2], "big") if payload else 1005)
+            self._receiver.close_received(int.from_bytes(payload[:2], "big") if payload else NO_STATUS)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Any, Final, Protocol
+
+LOGGED: Final = 200  # characters of a function's own words that are kept for the log
 
 
 class Outcome(Enum):
@@ -13,7 +15,7 @@ class Outcome(Enum):
 
     ANSWERED = "answered"  # our handler returned
     THROTTLED = "throttled"  # the platform has no room: nothing ran
-    REFUSED = "refused"  # our handler refused the invitation: nothing ran
+    REFUSED = "refused"  # our handler refused the invitation: nothing was dialled
     FOREIGN = "foreign"  # something answered, but not our handler
     ERROR = "error"  # the function failed: raised, ended, timed out
     UNREACHABLE = "unreachable"  # no connection, or one that broke: it is not known whether anything ran
@@ -33,18 +35,30 @@ class Invoker(Protocol):
     async def invoke(self, token: str) -> Answer:
         """Call the function with an invitation and wait as long as the invocation lasts. Raises only CancelledError."""
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Idempotent."""
 
 
-def read_answer(body: bytes) -> Answer:
-    """What a 200 with this body means: our handler says `{"dialback": 1, "outcome": …}`."""
+def read_returned(body: bytes) -> Answer:
+    """What a handler returned: ours says `{"dialback": 1, "outcome": …}`."""
+    said = _object(body)
+    if said.get("dialback") != 1:
+        return Answer(Outcome.FOREIGN, "the function's answer is not that of stream_handler")
+    return Answer(Outcome.ANSWERED, str(said.get("outcome", ""))[:LOGGED])
+
+
+def read_forbidden(body: bytes) -> Answer:
+    """What a 403 means: our handler's comes with a problem document that says why."""
+    problem = _object(body)
+    if str(problem.get("type", "")).startswith("urn:dialback:"):
+        why = str(problem.get("detail", ""))[:LOGGED]
+        return Answer(Outcome.REFUSED, f"{why}: its DIALBACK_SECRET and DIALBACK_GATEWAY must match this gateway's")
+    return Answer(Outcome.FOREIGN, "status 403: may this gateway call the function at all?")
+
+
+def _object(body: bytes) -> dict[str, Any]:
     try:
         said = json.loads(body)
     except ValueError:
-        said = None
-    if not isinstance(said, dict) or said.get("dialback") != 1:
-        return Answer(Outcome.FOREIGN, "the function's answer is not that of stream_handler")
-    outcome = str(said.get("outcome", ""))[:200]
-    if outcome.startswith("refused"):
-        return Answer(Outcome.REFUSED, outcome)
-    return Answer(Outcome.ANSWERED, outcome)
+        return {}
+    return said if isinstance(said, dict) else {}
