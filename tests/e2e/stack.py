@@ -6,7 +6,7 @@ import random
 import re
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -33,9 +33,10 @@ class Stack:
         timeout: float = 900,
         root: Path = HANDLERS,
         serve: Mapping[str, object] | None = None,
+        config: Callable[[str], str] | None = None,
     ) -> None:
         """`handler`: FILE.py:NAME below `root`; `notes`: a folder for what the function notes; `serve`: flags of
-        `dialback serve`, by their names without the dashes."""
+        `dialback serve`, by their names without the dashes; `config`: the text of its file, given the Function URL."""
         self.notes = notes
         self.secret = secrets.token_urlsafe(32)
         limits = ["--environments", str(environments), "--memory", str(memory), "--timeout", str(timeout)]
@@ -52,7 +53,7 @@ class Stack:
             )
             try:
                 self.function_url = self.function.ready() + "/"
-                self._start_gateway(serve or {})
+                self._start_gateway(serve or {}, config)
                 return
             except CommandEnded as failure:
                 self.stop()
@@ -62,10 +63,14 @@ class Stack:
                 self.stop()
                 raise
 
-    def _start_gateway(self, flags: Mapping[str, object]) -> None:
+    def _start_gateway(self, flags: Mapping[str, object], config: Callable[[str], str] | None) -> None:
         arguments = [part for name, value in flags.items() for part in (f"--{name}", str(value))]
-        if "config" not in flags:
+        if config is None:
             arguments += ["--function-url", self.function_url]
+        else:
+            file = self.notes / "dialback.toml"
+            file.write_text(config(self.function_url))
+            arguments += ["--config", str(file)]
         if "admin" not in flags:
             arguments += ["--admin", "127.0.0.1:0"]
         self.gateway = Command(
@@ -79,7 +84,7 @@ class Stack:
         """A raw connection to the gateway; use it in a `with`."""
         return Connection(("127.0.0.1", self.port), receive_buffer=receive_buffer)
 
-    def get(self, target: str, *headers: str) -> "bytes":
+    def get(self, target: str, *headers: str) -> bytes:
         """The body of a GET that must end well, over a connection of its own."""
         with self.connect() as connection:
             connection.request("GET", target, *headers)

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.neighbour import healthy_stream
 from tests.e2e.stack import Stack
+from tests.e2e.trap import Trap
 
 StackFactory = Callable[..., Stack]
 
@@ -55,3 +57,34 @@ def stack(shared_stack: StackFactory) -> Stack:
 def busy_stack(shared_stack: StackFactory) -> Stack:
     """Many streams on one link."""
     return shared_stack("paths.py:many", environments=4)
+
+
+@pytest.fixture(scope="module")
+def trap() -> Iterator[Trap]:
+    with Trap() as trap:
+        yield trap
+
+
+@pytest.fixture(scope="module")
+def trapped_stack(trap: Trap, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack with two functions: the usual one, and under /trap one whose invitations the test catches."""
+
+    def config(url: str) -> str:
+        return (
+            f'[functions.usual]\nurl = "{url}"\n[functions.trap]\nurl = "{trap.url}"\ntimeouts.dial_back = 2\n'
+            "[session]\ngrace = 1\n"
+            '[[routes]]\npath = "/"\nfunction = "usual"\n[[routes]]\npath = "/trap"\nfunction = "trap"\n'
+        )
+
+    stack = Stack("paths.py:one", tmp_path_factory.mktemp("notes"), config=config)
+    stack.get("/hello")
+    yield stack
+    trap.answer_all()
+    stack.stop()
+
+
+@pytest.fixture
+def trapped(trapped_stack: Stack) -> Iterator[Stack]:
+    """With a healthy stream of the usual function beside the test."""
+    with healthy_stream(trapped_stack):
+        yield trapped_stack

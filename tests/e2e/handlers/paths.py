@@ -103,6 +103,20 @@ async def digest(request: Request) -> dict[str, object]:
 
 
 @path
+async def heard(request: Request) -> str:
+    """Notes each piece of an upload, and how it ended."""
+    name = request.query.get("note", "heard")
+    try:
+        async for piece in request.body:
+            note(name, piece.decode())
+    except (ConnectionResetError, asyncio.CancelledError):
+        note(name, "gone")
+        raise
+    note(name, "whole")
+    return "heard"
+
+
+@path
 async def produce(request: Request) -> Response:
     """`size` bytes in pieces of `piece`, as fast as they are taken; the digest in a note, what was produced in another."""
     size, piece = number(request, "size", 1 << 20), number(request, "piece", 64 << 10)
