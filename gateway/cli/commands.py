@@ -42,7 +42,7 @@ def _version() -> str:
     try:
         return importlib.metadata.version("dialback")
     except importlib.metadata.PackageNotFoundError:
-        return "(not installed)"
+        return "unknown"
 
 
 @click.group(cls=InOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
