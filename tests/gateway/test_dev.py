@@ -91,11 +91,6 @@ def test_streams_from_the_first_byte_on_and_leaves_nothing_behind(app: Path, get
             pass  # the port is free again
 
 
-@pytest.mark.xfail(
-    raises=TimeoutError,
-    strict=True,
-    reason="gateway.pool forgets a retired link, so the answer of its invocation no longer ends its session",
-)
 def test_a_save_gives_new_requests_the_new_code_and_old_streams_two_seconds(app: Path, get: Get) -> None:
     with dev(app) as command:
         url = command.ready()

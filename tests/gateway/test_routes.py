@@ -59,12 +59,13 @@ def test_a_host_without_a_matching_path_falls_back_to_routes_of_any_host() -> No
 def test_nothing_matches() -> None:
     table = Routes([Route("api", "/api"), Route("shop", "/", "shop.example.com")])
     assert table.find("example.com", b"/") is None
-    assert table.find("example.com", b"*") is None
     assert Routes([]).find("example.com", b"/") is None
 
 
-def test_an_asterisk_target_belongs_to_no_function() -> None:
-    assert Routes([Route("all")]).find("example.com", b"*") is None
+def test_options_for_the_whole_server_belongs_to_the_route_of_the_whole_host() -> None:
+    table = Routes([Route("shop", "/", "shop.example.com"), Route("api", "/api")])
+    assert table.find("shop.example.com", b"*") == "shop"
+    assert table.find("example.com", b"*") is None
 
 
 @pytest.mark.parametrize(
