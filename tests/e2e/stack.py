@@ -34,11 +34,14 @@ class Stack:
         root: Path = HANDLERS,
         serve: Mapping[str, object] | None = None,
         config: Callable[[str], str] | None = None,
+        gateway_secret: str = "",
     ) -> None:
         """`handler`: FILE.py:NAME below `root`; `notes`: a folder for what the function notes; `serve`: flags of
-        `dialback serve`, by their names without the dashes; `config`: the text of its file, given the Function URL."""
+        `dialback serve`, by their names without the dashes; `config`: the text of its file, given the Function URL;
+        `gateway_secret`: in place of the one that both share."""
         self.notes = notes
         self.secret = secrets.token_urlsafe(32)
+        self._gateway_secret = gateway_secret or self.secret
         limits = ["--environments", str(environments), "--memory", str(memory), "--timeout", str(timeout)]
         for attempt in range(ATTEMPTS):
             self.port = free_port()
@@ -75,7 +78,7 @@ class Stack:
             arguments += ["--admin", "127.0.0.1:0"]
         self.gateway = Command(
             *("serve", "--listen", f"127.0.0.1:{self.port}", "--log-format", "console", *arguments),
-            environment={"DIALBACK_SECRET": self.secret},
+            environment={"DIALBACK_SECRET": self._gateway_secret},
         )
         self.url = self.gateway.ready()
         self.authority = urlsplit(self.url).netloc

@@ -281,6 +281,29 @@ async def process(request: Request) -> Response:
 
 
 @path
+async def stuck(request: Request) -> None:
+    """Notes its process and then waits for ever."""
+    note(request.query.get("note", "stuck-somewhere"), str(os.getpid()))
+    await asyncio.Event().wait()
+
+
+@path
+async def nonsense(request: Request) -> Any:
+    """Returns what cannot be a response."""
+
+    async def numbers() -> AsyncIterator[Any]:
+        yield 1
+
+    kinds: dict[str, Callable[[], Any]] = {
+        "set": lambda: {1, 2},
+        "coroutine": lambda: asyncio.sleep(0),
+        "status": lambda: Response("x", status=1000),
+        "generator": numbers,
+    }
+    return kinds[request.query["what"]]()
+
+
+@path
 async def abandoned(request: Request) -> Response:
     """Notes what becomes of it: how far it came, whether it was cancelled, whether `finally` ran."""
     name = request.query.get("note", "abandoned")
