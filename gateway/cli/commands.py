@@ -226,9 +226,7 @@ def _target(function: str, root: Path | None, *, must_stream: bool) -> Target:
     if importlib.util.find_spec("awslambdaric") is None:
         if sys.platform == "linux":
             raise CommandFailed("AWS's runtime client is not installed. Type: pip install 'dialback[dev]'")
-        raise CommandFailed(
-            "AWS's runtime client runs on Linux only. Type: docker compose up   (docs/getting-started.md)"
-        )
+        raise CommandFailed("AWS's runtime client runs on Linux only. Type: docker compose up")
     try:
         target = parse(function, root)
         check_source(target, must_stream=must_stream)

@@ -218,15 +218,3 @@ def test_a_signal_while_the_code_is_loaded_ends_it(app: Path, number: signal.Sig
         assert code == 0
         assert seconds < 5
         assert not [pid for pid in started if is_alive(pid)]
-
-
-def test_a_second_ctrl_c_does_no_harm(app: Path, get: Get) -> None:
-    with dev(app) as command:
-        endless = get(command.ready(), "/endless")
-        assert endless.read1(5) == b"first"
-        started = command.descendants()
-        command.process.send_signal(signal.SIGINT)
-        code, seconds = command.stop()
-        assert code == 0
-        assert seconds < RELOAD_GRACE + 2
-        assert not [pid for pid in started if is_alive(pid)]
