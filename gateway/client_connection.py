@@ -155,9 +155,10 @@ class ClientConnection(RequestHandler):
             self.current.client_gone("client left")
 
     def eof_received(self) -> None:
-        """A client that closes its half has gone: no browser or library does so and goes on reading."""
+        """A client that closes its half has gone: no browser or library does so and goes on reading. (Else asyncio
+        would wait until it has taken all that was written.)"""
         if self.current is not None:
-            self.current.client_gone("client closed its side")
+            self.current.client_gone("client left")
 
     def pause_writing(self) -> None:
         """The client reads too slowly."""

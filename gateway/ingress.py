@@ -22,6 +22,7 @@ from gateway.exchange import Exchange, RequestHead
 from gateway.limits import HttpLimits
 from gateway.request_head import read_request_head
 from gateway.request_log import RefusalLog, log_exchange
+from gateway.response_head import ResponseHead
 from gateway.response_writer import ResponseWriter
 from gateway.routes import RESERVED_PATH
 
@@ -134,7 +135,7 @@ class ClientRequest(ResponseWriter):
     def __init__(self, ingress: Ingress, request: BaseRequest, head: RequestHead, transport: asyncio.Transport) -> None:
         self.exchange = Exchange(head, self)
         # An upgrade that is not WebSocket's is ignored, and what was pipelined behind it is lost in llhttp.
-        keep_alive = request.keep_alive and not ingress.is_draining and "upgrade" not in request.headers
+        keep_alive = request.keep_alive and "upgrade" not in request.headers
         loop = asyncio.get_running_loop()
         super().__init__(transport, loop, self.exchange.id.hex(), head.version != "1.0", keep_alive)
         self.awaits_continue = head.expects_continue
@@ -149,6 +150,11 @@ class ClientRequest(ResponseWriter):
         self._is_unwanted = False
 
     # The exchange's hand towards the client, beside what ResponseWriter does
+
+    def head(self, head: ResponseHead, end: bool) -> None:
+        """The final head; a gateway that stops says so by closing."""
+        self.keep_alive = self.keep_alive and not self._ingress.is_draining
+        super().head(head, end)
 
     def problem(self, problem: Problem, is_head_request: bool = False) -> None:
         """A whole response, in place of the function's."""
@@ -196,7 +202,8 @@ class ClientRequest(ResponseWriter):
         if self._content.is_eof():
             return
         self.keep_alive = False
-        self._content.set_exception(RequestRefused(problem))
+        if self._is_unwanted:
+            return
         if self.exchange.has_response_begun:
             self.exchange.client_gone("the request's body is not valid HTTP")
         else:

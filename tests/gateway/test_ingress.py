@@ -17,6 +17,8 @@ from gateway.errors import Problem
 from gateway.exchange import Exchange, RequestHead
 from gateway.ingress import Ingress
 from gateway.limits import HttpLimits
+from gateway.response_head import ResponseHead
+from gateway.response_writer import ResponseWriter
 from protocol.frames import Code, Headers
 from tests.gateway.function_fake import FakePool, FakeStream, answer, listening
 from tests.gateway.test_ingress_malformed import get, parsed
@@ -131,13 +133,40 @@ async def test_each_piece_leaves_when_it_comes() -> None:
         await client.close()
 
 
+class Written(asyncio.Transport):
+    """A transport that remembers its writes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[bytes] = []
+
+    def write(self, data: object) -> None:
+        assert isinstance(data, bytes), "a view of a reused buffer could change before it leaves"
+        self.writes.append(data)
+
+    def is_closing(self) -> bool:
+        return False
+
+
 async def test_a_small_response_is_one_write() -> None:
-    async with listening(FakePool(answer(b"hello"))) as front:
-        loop = asyncio.get_running_loop()
-        with socket.create_connection(("127.0.0.1", front.port)) as connection:
-            connection.setblocking(False)
-            await loop.sock_sendall(connection, get())
-            assert (await loop.sock_recv(connection, 1 << 16)).endswith(b"\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
+    transport = Written()
+    writer = ResponseWriter(transport, asyncio.get_running_loop(), "1" * 32, is_http11=True, keep_alive=True)
+    writer.head(ResponseHead(200, [], None, False), False)
+    assert transport.writes == []
+    writer.data(b"hello", True)
+    [written] = transport.writes
+    assert written.endswith(b"\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
+    await asyncio.sleep(0)
+    assert len(transport.writes) == 1
+
+
+async def test_a_head_leaves_at_the_end_of_the_turn() -> None:
+    transport = Written()
+    writer = ResponseWriter(transport, asyncio.get_running_loop(), "1" * 32, is_http11=True, keep_alive=True)
+    writer.head(ResponseHead(200, [], 5, False), False)
+    await asyncio.sleep(0)
+    writer.data(memoryview(bytearray(b"hello")), True)
+    assert [write[-5:] for write in transport.writes] == [b"5\r\n\r\n"[-5:], b"hello"]
 
 
 async def test_a_reused_buffer_is_not_written_twice() -> None:
@@ -345,7 +374,7 @@ async def test_a_stream_that_comes_back_unseen_goes_to_another() -> None:
         if front.pool.opened.qsize() < 3:
             exchange.reset(Code.REFUSED)
         else:
-            answer()(exchange, stream)
+            asyncio.get_running_loop().call_soon(answer(), exchange, stream)
 
     async with listening(FakePool(function)) as front:
         assert parsed(await front.ask(get(fields=CLOSE)))[0] == 200
@@ -396,8 +425,32 @@ async def test_a_client_that_leaves(is_half: bool, has_begun: bool) -> None:
             await client.close()
         await stream.until(lambda: bool(stream.told))
         assert stream.told == ["cancel CANCELLED"]
+        exchange = await front.ended.get()
+        assert (exchange.state, exchange.reason) == ("cancelled", "client left")
+
+
+async def test_a_slow_client_that_closes_its_half_is_not_waited_for() -> None:
+    async with listening(FakePool()) as front:
+        client = await front.connect()
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        client.send(get())
+        stream = await front.pool.opened.get()
+        stream.exchange.response(200, ())
+        stream.exchange.data(bytes(16 << 20))
+        client.writer.write_eof()
         assert (await front.ended.get()).state == "cancelled"
+
+
+async def test_garbage_behind_a_request_does_not_hide_that_the_client_leaves() -> None:
+    async with listening(FakePool()) as front:
+        client = await front.connect()
+        client.send(get())
+        await front.pool.opened.get()
+        for _ in range(100):
+            client.send(b"rubbish\r\n\r\n")
+            await asyncio.sleep(0)  # so that each is read alone
         await client.close()
+        assert (await front.ended.get()).state == "cancelled"
 
 
 async def test_a_stalled_client_stops_the_credit_and_holds_little() -> None:
@@ -471,6 +524,35 @@ async def test_stopping_lets_running_requests_end() -> None:
         answer(b"done")(stream.exchange, stream)
         assert (await busy.rest()).endswith(b"4\r\ndone\r\n0\r\n\r\n")
         await stopping
+
+
+@pytest.mark.parametrize("has_begun", [False, True])
+async def test_a_connection_that_a_request_kept_closes_when_the_gateway_drains(has_begun: bool) -> None:
+    async with listening(FakePool()) as front:
+        client = await front.connect()
+        client.send(get())
+        stream = await front.pool.opened.get()
+        if has_begun:
+            stream.exchange.response(200, ())
+        front.ingress.is_draining = True
+        if not has_begun:
+            stream.exchange.response(200, ())
+        stream.exchange.data(b"done", True)
+        response = await client.rest()
+        assert (b"connection: close" in response) is not has_begun
+        assert response.endswith(b"4\r\ndone\r\n0\r\n\r\n")
+
+
+async def test_a_handler_that_is_cancelled_lets_go_of_its_stream() -> None:
+    async with listening(FakePool()) as front:
+        client = await front.connect()
+        client.send(get())
+        stream = await front.pool.opened.get()
+        [connection] = front.server.connections
+        assert connection._task_handler is not None
+        connection._task_handler.cancel()
+        await stream.until(lambda: bool(stream.told))
+        assert (await front.ended.get()).is_ended
 
 
 async def test_stopping_does_not_wait_for_ever() -> None:

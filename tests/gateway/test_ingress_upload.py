@@ -235,9 +235,9 @@ async def test_a_small_rest_is_drained_and_the_connection_kept() -> None:
         assert (first.exchange.state, first.told) == ("complete", ["reset NO_ERROR"])
 
 
-@pytest.mark.parametrize("sends", [0, 3 << 20])
-async def test_a_rest_that_is_large_or_does_not_come_ends_the_connection(sends: int) -> None:
-    async with listening(not_reading(), limits=QUICK) as front:
+@pytest.mark.parametrize(("sends", "drain"), [(0, 0.3), (3 << 20, 60)])
+async def test_a_rest_that_does_not_come_or_is_large_ends_the_connection(sends: int, drain: float) -> None:
+    async with listening(not_reading(), limits=HttpLimits(linger=0.3, drain=drain)) as front:
         client = await front.connect()
         client.send(post(1 << 30) + bytes(sends))
         status, _, body = parsed(await client.rest())
@@ -248,6 +248,7 @@ async def test_a_client_that_sends_all_before_it_reads() -> None:
     """As most do. The response is not lost to a reset, and while it lasts the client is not blocked."""
 
     def function(exchange: Exchange, stream: FakeStream) -> None:
+        stream.is_writable = False
         exchange.response(200, ())
         exchange.data(b"x" * 1000)
         exchange.stopped(Code.NO_ERROR)
@@ -268,6 +269,23 @@ async def test_a_client_that_sends_all_before_it_reads() -> None:
         stream.exchange.data(b"y" * 1000, end=True)
         assert await asyncio.to_thread(read) == (200, 2000)
         connection.close()
+
+
+async def test_a_rest_that_is_no_body_does_not_harm_the_response() -> None:
+    def function(exchange: Exchange, stream: FakeStream) -> None:
+        exchange.response(200, ())
+        exchange.stopped(Code.NO_ERROR)
+
+    async with listening(FakePool(function), limits=QUICK) as front:
+        client = await front.connect()
+        client.send(CHUNKED + b"3\r\nabc\r\n")
+        await client.head()
+        client.send(b"not a size\r\n")
+        for _ in range(20):
+            await asyncio.sleep(0)
+        stream = await front.pool.opened.get()
+        stream.exchange.data(b"whole", True)
+        assert await client.rest() == b"5\r\nwhole\r\n0\r\n\r\n"
 
 
 async def test_a_refused_upload_is_answered() -> None:
