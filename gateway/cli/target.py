@@ -66,6 +66,8 @@ def check_source(target: Target, *, must_stream: bool) -> None:
     except (SyntaxError, ValueError) as fault:
         said = "".join(traceback.format_exception_only(fault)).rstrip()
         raise TargetError(f"{target.file.name} is not Python that can be run:\n{said}") from None
+    except OSError as fault:  # editors replace a file by moving it away first
+        raise TargetError(f"{target.file.name} cannot be read: {fault.strerror}") from None
     names = dict(_bindings(tree.body))
     if target.name not in names and "*" not in names:
         raise TargetError(f"{target.file.name} has no {target.name!r}{_suggestion(target.name, names)}")

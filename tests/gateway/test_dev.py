@@ -121,6 +121,9 @@ def test_code_that_cannot_run_changes_nothing_and_is_shown(app: Path, get: Get) 
             command.wait_for(said.replace("?", "[?]"), after=seen)
             assert get(url).read() == b"first"
             command.wait_for("REPORT RequestId", after=seen)
+        seen = len(command.output)
+        app.unlink()
+        command.wait_for("app.py cannot be read: No such file", after=seen)
         app.write_text(STREAM.replace("first", "mended"))
         command.wait_for("new requests get the new code")
         assert get(url).read() == b"mended"
