@@ -6,15 +6,15 @@ import inspect
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial, update_wrapper
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar, overload
 
-from lambda_client.plain import EventHandler, Handler, RequestHandler
 from lambda_client.request import Request, SyncRequest
 from lambda_client.response import Piece, Returned
 from lambda_client.stream import LambdaContext
 
 if TYPE_CHECKING:
     from lambda_client.environment import Environment, Lifespan
+    from lambda_client.plain import Handler
 
 AsyncForm = Callable[[Request], Awaitable[Returned] | AsyncIterator[Piece]]
 SyncForm = Callable[[SyncRequest], Returned]
@@ -33,6 +33,13 @@ _FORMS = (
 )
 
 
+class Form(NamedTuple):
+    """What a function takes, and where it runs: on the event loop, or in a thread."""
+
+    takes_event: bool
+    is_async: bool
+
+
 class StreamHandler(Generic[_F]):
     """What Lambda calls: `(event, context)`. Begins at decoration; its environment begins with the first call."""
 
@@ -43,22 +50,31 @@ class StreamHandler(Generic[_F]):
             raise ValueError(f"concurrency is a number of streams, at least 1, not {concurrency!r}")
         self.concurrency = concurrency
         self.lifespan = lifespan
-        self.handler = inspect_handler(fn)
+        self.form = form_of(fn)
         self._environment: Environment | None = None
         update_wrapper(self, fn)
         if "DIALBACK_GATEWAY" in os.environ:
             # A function that will dial loads what that takes now: an init has the whole processor, a small function's
             # invocation a fraction of it.
-            import lambda_client.dial
-            import lambda_client.environment  # noqa: F401
+            import lambda_client.dial  # noqa: F401
+
+            self.runner()
 
     def __call__(self, event: Any, context: LambdaContext) -> Any:
         """One invocation: an invitation is dialled and served, anything else is answered buffered."""
         if self._environment is None:
             from lambda_client.environment import Environment
 
-            self._environment = Environment(self.handler, self.concurrency, self.lifespan, os.environ)
+            self._environment = Environment(self.runner(), self.concurrency, self.lifespan, os.environ)
         return self._environment.invoke(event, context)
+
+    def runner(self) -> Handler:
+        """What runs the function. Loads all but the WebSocket's side of the package."""
+        import lambda_client.environment  # noqa: F401
+        from lambda_client.plain import EventHandler, RequestHandler
+
+        kind = EventHandler if self.form.takes_event else RequestHandler
+        return kind(self.fn, is_async=self.form.is_async)
 
     def __repr__(self) -> str:
         return f"<stream_handler {getattr(self.fn, '__qualname__', self.fn)!s}>"
@@ -95,8 +111,8 @@ def stream_handler(fn: Any = None, /, *, concurrency: int = 1, lifespan: Lifespa
     return StreamHandler(fn, concurrency, lifespan)
 
 
-def inspect_handler(fn: Callable[..., Any]) -> Handler:
-    """The kind of handler, by its positional parameters. Raises `TypeError` that names both forms."""
+def form_of(fn: Callable[..., Any]) -> Form:
+    """The form of a handler, by its positional parameters. Raises `TypeError` that names both forms."""
     if isinstance(fn, StreamHandler):
         raise TypeError("stream_handler was applied twice")
     if not callable(fn) or inspect.isclass(fn):
@@ -109,8 +125,7 @@ def inspect_handler(fn: Callable[..., Any]) -> Handler:
     is_request = bool(positional) and (positional[0].name == "request" or "Request" in str(positional[0].annotation))
     if others or len(positional) not in (1, 2) or (len(positional) == 2 and is_request):
         raise TypeError(f"{getattr(fn, '__qualname__', fn)}{inspect.signature(fn)}: {_FORMS}")
-    kind = RequestHandler if len(positional) == 1 else EventHandler
-    return kind(fn, is_async=_is_async(fn))
+    return Form(takes_event=len(positional) == 2, is_async=_is_async(fn))
 
 
 def _is_async(fn: Any) -> bool:

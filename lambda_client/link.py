@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from lambda_client import wire
-from lambda_client.link_stream import LinkStream
+from lambda_client.link_stream import STREAM_EVENTS, LinkStream
 from lambda_client.stream import LambdaContext
 from lambda_client.wire import Code, DialRefused, FunctionSession, ProtocolError
 
@@ -309,9 +309,12 @@ class Link:
 
     def _handle(self, events: list[wire.Event]) -> None:
         for event in events:
-            handler = _HANDLERS.get(type(event))
-            if handler is not None:
+            if (handler := _HANDLERS.get(type(event))) is not None:
                 handler(self, event)
+            elif (tell := STREAM_EVENTS.get(type(event))) is not None:
+                stream = self._streams.get(event.stream)  # type: ignore[union-attr]
+                if stream is not None:
+                    tell(stream, event)
 
     def _on_welcomed(self, event: wire.Welcomed) -> None:
         self._dials = 0
@@ -349,26 +352,6 @@ class Link:
             task.exception()  # the stream has dealt with it; only what ends the process gets this far
         self._change()
 
-    def _on_data(self, event: wire.DataReceived) -> None:
-        if (stream := self._streams.get(event.stream)) is not None:
-            stream.body_came(bytes(event.data), event.end)
-
-    def _on_trailers(self, event: wire.TrailersReceived) -> None:
-        if (stream := self._streams.get(event.stream)) is not None:
-            stream.body_came(b"", True)
-
-    def _on_reset(self, event: wire.StreamReset) -> None:
-        if (stream := self._streams.get(event.stream)) is not None:
-            stream.body_was_cut(event.reason)
-
-    def _on_stopped(self, event: wire.StreamStopped) -> None:
-        if (stream := self._streams.get(event.stream)) is not None:
-            stream.cancel(Code.CANCELLED)
-
-    def _on_writable(self, event: wire.StreamWritable) -> None:
-        if (stream := self._streams.get(event.stream)) is not None:
-            stream.writable()
-
     def _on_closed(self, event: wire.StreamClosed) -> None:
         self._streams.pop(event.stream, None)
         self._change()
@@ -388,17 +371,13 @@ class Link:
         self._change()
 
 
+#: What the link itself does; the events of one stream are in `STREAM_EVENTS`.
 _HANDLERS: dict[type, Callable[..., None]] = {
     wire.Welcomed: Link._on_welcomed,
     wire.LeaseGranted: Link._on_granted,
     wire.LeaseReleased: Link._on_released,
     wire.Parked: Link._on_parked,
     wire.StreamOpened: Link._on_opened,
-    wire.DataReceived: Link._on_data,
-    wire.TrailersReceived: Link._on_trailers,
-    wire.StreamReset: Link._on_reset,
-    wire.StreamStopped: Link._on_stopped,
-    wire.StreamWritable: Link._on_writable,
     wire.StreamClosed: Link._on_closed,
     wire.SocketDead: Link._on_socket_dead,
     wire.SessionEnded: Link._on_ended,

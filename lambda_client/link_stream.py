@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
+from lambda_client import wire
 from lambda_client.stream import LambdaContext, LengthMismatch, Pair, Stream
 from lambda_client.wire import Code
 from lambda_client.wire import Request as Opening
@@ -157,3 +159,13 @@ class LinkStream(Stream):
 def _wake(future: asyncio.Future[None] | None) -> None:
     if future is not None and not future.done():
         future.set_result(None)
+
+
+#: What a stream does when its session tells of it.
+STREAM_EVENTS: dict[type, Callable[[LinkStream, Any], None]] = {
+    wire.DataReceived: lambda stream, event: stream.body_came(bytes(event.data), event.end),
+    wire.TrailersReceived: lambda stream, event: stream.body_came(b"", True),
+    wire.StreamReset: lambda stream, event: stream.body_was_cut(event.reason),
+    wire.StreamStopped: lambda stream, event: stream.cancel(Code.CANCELLED),
+    wire.StreamWritable: lambda stream, event: stream.writable(),
+}

@@ -5,11 +5,11 @@ What else can run a stream (ASGI, WSGI, `streamify_response`) is a class with th
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from concurrent.futures import Executor
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from lambda_client.body import SyncBody
 from lambda_client.buffered import BufferedStream
@@ -18,6 +18,10 @@ from lambda_client.fields import encode_fields
 from lambda_client.request import Request, SyncRequest, set_current_request
 from lambda_client.response import Prepared, Response, encode_piece, prepare, prepare_lambda, type_of_piece
 from lambda_client.stream import BODYLESS_STATUSES, LambdaContext, Stream
+from lambda_client.thread import ThreadRun, wait_in_thread
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 _T = TypeVar("_T")
 
@@ -122,17 +126,11 @@ async def _result(returned: Any) -> Any:
 
 
 def _sync_body(stream: Stream) -> SyncBody:
-    from asyncio import get_running_loop
-
-    from lambda_client.thread import wait_in_thread
-
-    return SyncBody(partial(wait_in_thread, get_running_loop(), stream.read))
+    return SyncBody(partial(wait_in_thread, asyncio.get_running_loop(), stream.read))
 
 
 async def _in_thread(stream: Stream, environment: Environment, call: Callable[[], Prepared]) -> None:
     """Run blocking code in a thread, its iterator in the same one."""
-    from lambda_client.thread import ThreadRun
-
     run = ThreadRun(environment.executor(), call)
     try:
         prepared = await run.prepared

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from lambda_client.body import Body, BodyFile, SyncBody
+from lambda_client.body import Body, BodyFile, SyncBody, read_whole, read_whole_sync
 from lambda_client.fields import Headers, Query, parse_cookies
 from lambda_client.stream import LambdaContext, Stream
 
@@ -121,15 +121,15 @@ class Request(_Head):
 
     async def read(self) -> bytes:
         """The whole body. Raises `ConnectionResetError` when the client cuts it short."""
-        return await self.body.read()
+        return await read_whole(self.body)
 
     async def text(self) -> str:
         """The whole body as text, by its content type's charset, else UTF-8. Raises `ValueError`, `LookupError`."""
-        return self._decode(await self.body.read())
+        return self._decode(await read_whole(self.body))
 
     async def json(self) -> Any:
         """The whole body as JSON (RFC 8259). Raises `ValueError`."""
-        return json.loads(await self.body.read())
+        return json.loads(await read_whole(self.body))
 
 
 class SyncRequest(_Head):
@@ -147,15 +147,15 @@ class SyncRequest(_Head):
 
     def read(self) -> bytes:
         """The whole body. Raises `ConnectionResetError` when the client cuts it short."""
-        return self.body.read()
+        return read_whole_sync(self.body)
 
     def text(self) -> str:
         """The whole body as text, by its content type's charset, else UTF-8. Raises `ValueError`, `LookupError`."""
-        return self._decode(self.body.read())
+        return self._decode(read_whole_sync(self.body))
 
     def json(self) -> Any:
         """The whole body as JSON (RFC 8259). Raises `ValueError`."""
-        return json.loads(self.body.read())
+        return json.loads(read_whole_sync(self.body))
 
 
 def current_request() -> Request | SyncRequest:

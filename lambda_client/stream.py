@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from lambda_client.wire import Request as Opening
+if TYPE_CHECKING:
+    from lambda_client.wire import Request as Opening
 
 Pair = tuple[bytes, bytes]
 
@@ -38,7 +39,6 @@ class Stream(ABC):
         self.id = identity
         self.context = context
         self.is_cancelled = False
-        self.has_begun = False
         self.has_finished = False
         self._left: int | None = None  # bytes of the declared Content-Length that are still to come
         self.is_bodyless = opening.method == b"HEAD"
@@ -60,9 +60,9 @@ class Stream(ABC):
             self._left = int(declared)
             if ends and self._left:
                 raise LengthMismatch(f"no body for a Content-Length of {self._left}")
-        self.has_begun = True
-        self.has_finished = ends or self.is_bodyless
-        self._begin(status, headers, self.has_finished)
+        ends = ends or self.is_bodyless
+        self._begin(status, headers, ends)  # which may refuse the head: then nothing has ended
+        self.has_finished = ends
 
     async def send(self, data: bytes, *, ends: bool = False) -> None:
         """Send a piece of the body at once; returns when there is room for the next. Ignored after the end."""
@@ -83,8 +83,8 @@ class Stream(ABC):
             return
         if self._left:
             raise LengthMismatch(f"the body is {self._left} bytes short of its Content-Length")
-        self.has_finished = True
         self._finish(list(trailers))
+        self.has_finished = True
 
     @abstractmethod
     def _begin(self, status: int, headers: list[Pair], ends: bool) -> None: ...

@@ -52,10 +52,10 @@ class Exchange:
             return
         for piece in content:
             self._writable.clear()
+            if self._is_over:  # said before the flag was cleared, or it will be set again
+                return
             self._call(partial(self._send, piece, False))
             self._writable.wait(TIMEOUT)
-            if self._is_over:
-                return
         self._call(partial(self._send, b"", True))
 
     def leave(self) -> None:
@@ -74,10 +74,9 @@ class Exchange:
     # For the loop
 
     def _send(self, piece: bytes, ends: bool, end: GatewayEnd) -> None:
-        if self._is_over:
-            return
-        end.session.send_data(self.number, piece, end=ends)
-        if end.session.is_writable(self.number):
+        if not self._is_over:
+            end.session.send_data(self.number, piece, end=ends)
+        if self._is_over or end.session.is_writable(self.number):
             self._writable.set()
 
     def writable(self) -> None:

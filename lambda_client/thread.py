@@ -9,11 +9,13 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import Executor, Future
 from contextvars import copy_context
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lambda_client.response import Prepared
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
 
 HELD_LIMIT = 64 << 10  # bytes handed over and not yet taken above which the thread waits
 PIECE_COST = 64  # bytes added to each piece's length, so that tiny ones are bounded too

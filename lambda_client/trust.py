@@ -66,6 +66,9 @@ class Admitted(NamedTuple):
     endpoint: Endpoint
     key: bytes
 
+    def __repr__(self) -> str:  # a token and a key are secrets
+        return f"Admitted({self.invitation})"
+
     def session_key(self, session: bytes) -> bytes:
         return session_key(self.key, self.invitation.nonce, session)
 

@@ -6,12 +6,12 @@ same name. It would be found first; this module then says whose file was found a
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 
 def _explain(error: ImportError) -> ImportError:
     from importlib.util import find_spec
+    from pathlib import Path
 
     try:
         spec = find_spec("protocol")

@@ -1,4 +1,4 @@
-"""What several tests of the function side need: a loopback gateway, and a function that is invoked as Lambda invokes."""
+"""What several tests of the function side need: a loopback gateway, and a function invoked as Lambda invokes it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Function:
 
     def __init__(self, handler: StreamHandler[Any], variables: dict[str, str]) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="lambda")
-        self.environment = Environment(handler.handler, handler.concurrency, handler.lifespan, variables)
+        self.environment = Environment(handler.runner(), handler.concurrency, handler.lifespan, variables)
 
     def invoke(self, event: Any, *, timeout: float = 900.0) -> Future[Any]:
         return self._thread.submit(self.environment.invoke, event, TestContext(timeout))

@@ -1,7 +1,7 @@
-"""A gateway on a loopback socket for the function side's tests: `websockets`' server in front of `protocol.GatewaySession`.
+"""A gateway on a loopback socket for the function side's tests: `websockets`' server before `protocol.GatewaySession`.
 
-It is another WebSocket implementation than the gateway's own, and does to the function what a gateway may: refuse, cut, speak
-garbage. It runs in a thread of its own, as a gateway runs in a process of its own.
+It is another WebSocket implementation than the gateway's own, and does to the function what a gateway may: refuse, cut,
+speak garbage. It runs in a thread of its own, as a gateway runs in a process of its own.
 """
 
 from __future__ import annotations

@@ -13,10 +13,10 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 
 from lambda_client import Request, Response, SyncRequest, stream_handler
+from lambda_client.testing_gateway import Exchange
 from protocol.frames import Ack, Welcome, encode
 from tests.lambda_client.conftest import Function
 from tests.lambda_client.loopback_gateway import LoopbackGateway
-from lambda_client.testing_gateway import Exchange
 
 Make = Callable[..., Function]
 
@@ -78,7 +78,9 @@ def test_requests_within_the_linger_need_no_invocation(function: Make) -> None:
         second = gateway.ask("GET", "/2")
         head_of(second)
         assert not running.done()
-        gateway.loop.call_soon_threadsafe(lambda: [(end.session.release(), end.wake()) for end in gateway.ends.values()])
+        gateway.loop.call_soon_threadsafe(
+            lambda: [(end.session.release(), end.wake()) for end in gateway.ends.values()]
+        )
         started = time.monotonic()
         assert running.result(10)["outcome"] == "parked"
         assert time.monotonic() - started < 0.4, "a released lease lingers no more"
@@ -86,7 +88,9 @@ def test_requests_within_the_linger_need_no_invocation(function: Make) -> None:
         gateway.stop()
 
 
-def test_a_socket_that_died_while_parked_is_replaced_with_the_same_invitation(gateway: LoopbackGateway, function: Make) -> None:
+def test_a_socket_that_died_while_parked_is_replaced_with_the_same_invitation(
+    gateway: LoopbackGateway, function: Make
+) -> None:
     lambda_ = function(hello, gateway)
     gateway.ask()
     lambda_.invoke(gateway.invite()).result(10)
@@ -112,7 +116,9 @@ def test_a_recycled_socket_that_stays_silent_is_replaced_in_200_ms(gateway: Loop
 
 
 @pytest.mark.parametrize("reason", ["used", "expired", "draining", "wrong-node", "version", "proof"])
-def test_a_refused_dial_returns_normally_and_is_not_repeated(gateway: LoopbackGateway, function: Make, reason: str) -> None:
+def test_a_refused_dial_returns_normally_and_is_not_repeated(
+    gateway: LoopbackGateway, function: Make, reason: str
+) -> None:
     gateway.refuse.append((403, {"Dialback-Reason": reason}))
     answer = function(hello, gateway).invoke(gateway.invite()).result(10)
     assert answer == {"dialback": 1, "lease": None, "outcome": f"refused: {reason}"}
