@@ -39,6 +39,7 @@ class Command:
         """`program`: what is run in place of the `dialback` command."""
         self.lines: list[str] = []
         self._news = threading.Condition()
+        self._was_interrupted = False
         clean = {name: value for name, value in os.environ.items() if not name.startswith("DIALBACK_")}
         self._process = subprocess.Popen(
             [*(program or (sys.executable, "-u", str(DIALBACK))), *arguments],
@@ -93,6 +94,7 @@ class Command:
         ]
 
     def signal(self, number: signal.Signals) -> None:
+        self._was_interrupted = True  # a second one would insist, and cut what the first lets finish
         self._process.send_signal(number)
 
     def wait(self, seconds: float = STOP_SECONDS) -> int:
@@ -103,8 +105,8 @@ class Command:
 
     def stop(self) -> int:
         """Ctrl-C, and its exit code; what does not take it is killed, and the code is then -9. Idempotent."""
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
+        if self._process.poll() is None and not self._was_interrupted:
+            self.signal(signal.SIGINT)
         try:
             self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:

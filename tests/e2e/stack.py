@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import secrets
+import signal
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -115,6 +116,12 @@ class Stack:
         """The lines that the function noted under `name`."""
         file = self.notes / name
         return file.read_text().splitlines() if file.exists() else []
+
+    def interrupt(self) -> None:
+        """Begin to stop both, so that several stacks stop side by side."""
+        for command in (self.gateway, self.function):
+            if command.exit_code is None:
+                command.signal(signal.SIGINT)
 
     def stop(self) -> None:
         """Stop both; nothing of them may be left."""

@@ -28,6 +28,8 @@ def shared_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackFact
 
     yield get
     for stack in started.values():
+        stack.interrupt()
+    for stack in started.values():
         stack.stop()
 
 

@@ -288,6 +288,18 @@ async def stuck(request: Request) -> None:
 
 
 @path
+async def waits(request: Request) -> None:
+    """Waits for ever, and notes that it was cancelled."""
+    name = request.query.get("note", "waits")
+    note(name, "begun")
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        note(name, "cancelled")
+        raise
+
+
+@path
 async def nonsense(request: Request) -> Any:
     """Returns what cannot be a response."""
 
