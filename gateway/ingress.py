@@ -10,7 +10,6 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from aiohttp.streams import StreamReader
@@ -276,8 +275,7 @@ class ClientRequest(ResponseWriter):
             deadline.cancel()
             if upload is not None:
                 upload.cancel()
-                with suppress(asyncio.CancelledError):
-                    await upload
+                await asyncio.wait((upload,))
 
     def _response_is_late(self) -> None:
         if not self.exchange.has_response_begun:
