@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from local_lambda.control_group import ControlGroup, ControlGroups
-from local_lambda.output import Output
+from local_lambda.output import Output, Telemetry
 from local_lambda.report import Report, failure_text
 from local_lambda.runtime_api import Answer, FunctionError, Invocation, RuntimeApi
 from local_lambda.settings import EnvironmentState, FunctionSettings, InitError, LogLine, State
@@ -29,6 +29,8 @@ TERMINATION_GRACE = 0.5
 """Seconds between SIGTERM and SIGKILL."""
 LAST_WORDS = 20
 """Log entries that explain why a process ended while it was initialised."""
+TELEMETRY_VARIABLE = "_LAMBDA_TELEMETRY_LOG_FD"
+"""Where AWS's runtime client looks for the pipe of its own entries."""
 BOOTSTRAP = Path(__file__).with_name("bootstrap.py")
 
 
@@ -48,6 +50,7 @@ class Environment:
         self._log = log
         self._api = RuntimeApi(self._on_waiting, self._on_init_error)
         self._output = Output(self._forward)
+        self._telemetry = Telemetry(self._forward)
         self._last_words: deque[str] = deque(maxlen=LAST_WORDS)
         self._group: ControlGroup | None = None
         self._process: asyncio.subprocess.Process | None = None
@@ -91,6 +94,7 @@ class Environment:
         failure = await self._outcome(began)
         duration = time.monotonic() - began
         self._output.drain()
+        self._telemetry.drain()
         if failure is None and self.state == "busy":
             self._freeze()
             self.state = "idle"
@@ -103,6 +107,10 @@ class Environment:
         self._say(str(report))
         no_answer = FunctionError("Runtime.NoResponse", "the runtime asked for the next event without an answer")
         return self._api.answer or failure or no_answer
+
+    def rest(self) -> None:
+        """Freeze it before its first event, too. Its state must be "idle"."""
+        self._freeze()
 
     async def stop(self) -> None:
         """End the process: one that is at work may take note of it (SIGTERM), then everything is killed."""
@@ -148,16 +156,19 @@ class Environment:
                 str(self._group.path if self._group else ""),
                 str(self._settings.root),
                 self._settings.handler,
-                env=variables(self._settings, address, self.id, self._scratch),
+                env=variables(self._settings, address, self.id, self._scratch)
+                | {TELEMETRY_VARIABLE: str(self._telemetry.write_end)},
                 cwd=self._settings.root,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=self._output.write_end,
                 stderr=self._output.write_end,
+                pass_fds=(self._telemetry.write_end,),
                 start_new_session=True,
             )
             return self._process
         finally:
             self._output.handed_over()
+            self._telemetry.handed_over()
 
     async def _outcome(self, began: float) -> FunctionError | None:
         """Wait for the end of an invocation and say what was wrong, if anything."""
@@ -229,6 +240,7 @@ class Environment:
     async def _clear_up(self) -> None:
         self.state = "ended"
         self._output.close()
+        self._telemetry.close()
         if self._group is not None:
             self._group.close()
             self._group = None

@@ -40,6 +40,8 @@ class LocalLambda:
         self._serving: dict[Environment, asyncio.Task[Answer]] = {}
         self._reapers: dict[Environment, asyncio.TimerHandle] = {}
         self._reaping: set[asyncio.Task[None]] = set()
+        self._spare: Environment | None = None  # initialised, and waiting for `reload` to put it into service
+        self._is_held = False  # the code on disk is not to be used
 
     async def start(self, host: str, port: int) -> str:
         """Listen, and return the Function URL; port 0 takes a free one. Raises OSError where the port is taken."""
@@ -52,15 +54,49 @@ class LocalLambda:
                 self._say(f"Only the processes of idle environments are frozen, not their network: {error}")
         return url
 
+    async def prepare(self, settings: FunctionSettings | None = None) -> InitError | None:
+        """Initialise an environment with the code as it is now, for the next `reload` to put into service.
+
+        Where that fails, say why, and change nothing.
+        """
+        environment = self._environment(settings or self._settings)
+        starting = asyncio.create_task(environment.start())
+        try:
+            error = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            await environment.stop()
+            await asyncio.wait({starting})
+            raise
+        if error is None:
+            environment.rest()
+            former, self._spare = self._spare, environment
+            if former is not None:
+                await former.stop()
+        return error
+
+    def hold(self) -> None:
+        """The code on disk must not be used: until the next `reload` start no environment, as long as there is one."""
+        self._is_held = True
+
     async def reload(self, settings: FunctionSettings | None = None, *, grace: float = 2.0) -> None:
-        """New environments for all requests from now on. Those at work get `grace` seconds, then they are ended."""
+        """New environments for all requests from now on, a prepared one first. Those at work get `grace` seconds, then
+        they are ended."""
         self._settings = settings or self._settings
-        await self._retire(grace)
+        self._is_held = False
+        old = self._withdraw()
+        if self._spare is not None and self._spare.state == "idle":
+            self._enlist(self._spare)
+            self._rest(self._spare)
+            self._spare = None
+        await self._retire(old, grace)
 
     async def stop(self, *, grace: float = 2.0) -> None:
         """Take no more requests, give those at work `grace` seconds, and leave no process behind."""
         self._front.refuse()
-        await self._retire(grace)
+        old = self._withdraw()
+        if self._spare is not None:
+            old.append(self._spare)
+        await self._retire(old, grace)
         await asyncio.gather(*self._reaping)
         await self._front.close()
         if self._groups is not None:
@@ -82,8 +118,9 @@ class LocalLambda:
         if self._idle:
             environment = self._idle.pop()
             self._reapers.pop(environment).cancel()
-        elif len(self._fleet) < self._settings.environments:
-            environment = self._new_environment()
+        elif len(self._fleet) < self._settings.environments and not (self._is_held and self._fleet):
+            environment = self._environment(self._settings)
+            self._enlist(environment)
         else:
             raise TooManyRequests
         arn = f"arn:aws:lambda:{region()}:{ACCOUNT}:function:{self._settings.name}"
@@ -91,12 +128,13 @@ class LocalLambda:
         self._serving[environment] = task
         return task
 
-    def _new_environment(self) -> Environment:
+    def _environment(self, settings: FunctionSettings) -> Environment:
         assert self._scratch is not None
-        environment = Environment(self._settings, self._scratch.path, self._groups, self._log)
+        return Environment(settings, self._scratch.path, self._groups, self._log)
+
+    def _enlist(self, environment: Environment) -> None:
         self._fleet.add(environment)
         environment.ended.add_done_callback(lambda _: self._forget(environment))
-        return environment
 
     async def _serve(self, environment: Environment, invocation: Invocation) -> Answer:
         try:
@@ -130,10 +168,14 @@ class LocalLambda:
         with contextlib.suppress(ValueError):
             self._idle.remove(environment)
 
-    async def _retire(self, grace: float) -> None:
+    def _withdraw(self) -> list[Environment]:
+        """Give no more requests to the environments that there are."""
         old = list(self._fleet)
         for environment in old:
             self._forget(environment)
+        return old
+
+    async def _retire(self, old: list[Environment], grace: float) -> None:
         await asyncio.gather(*(self._end(environment, grace) for environment in old))
 
     async def _end(self, environment: Environment, grace: float) -> None:

@@ -24,7 +24,7 @@ from gateway.cli.target import Target, TargetError, check_source
 from gateway.config import Config, ConfigError, FunctionConfig
 from gateway.keys import ADMIN, Address, Secret, ValueFault
 from gateway.server import Gateway
-from local_lambda import FunctionSettings, LocalLambda, check_init
+from local_lambda import FunctionSettings, LocalLambda
 
 LOOPBACK = "127.0.0.1"
 WILDCARDS = {"0.0.0.0": LOOPBACK, "::": "::1"}
@@ -104,10 +104,10 @@ class DevLoop:
         address = Address(self._host, urlsplit(gateway.url).port or self._options.port)
         # Only now is it known where the function shall dial. It has no environment yet that knew otherwise.
         settings = self._settings(self._variables(address))
-        await service.reload(settings, grace=0)
-        if fault := await self._fault(settings):
+        if fault := await self._fault(service, settings):
             self._log.error(f"{self._target.shown} cannot run:\n{fault}")
             return EXIT_FAILED
+        await service.reload(settings, grace=0)
         reloading = asyncio.ensure_future(self._reload_on_save(gateway, service, settings))
         try:
             await asyncio.sleep(0)  # in its first step the watch is set up: what is saved after "Ready" is seen
@@ -127,7 +127,8 @@ class DevLoop:
         try:
             async for changes in awatch(root, watch_filter=SourceFilter(root)):
                 names = ", ".join(sorted({str(Path(path).relative_to(root)) for _, path in changes})[:SHOWN_CHANGES])
-                if fault := await self._fault(settings):
+                if fault := await self._fault(service, settings):
+                    service.hold()
                     self._log.error(f"saved {names}: the new code cannot run, the old code goes on:\n{fault}")
                     continue
                 self._log.info(f"saved {names}: new requests get the new code")
@@ -138,13 +139,14 @@ class DevLoop:
                 f"saves are not noticed any more: {fault}. Start again after each change, or use a smaller --root"
             )
 
-    async def _fault(self, settings: FunctionSettings) -> str:
-        """Why the code as it is now cannot run; empty where it can."""
+    async def _fault(self, service: LocalLambda, settings: FunctionSettings) -> str:
+        """Why the code as it is now cannot run; empty where it can, and then an environment with it is ready."""
         try:
             check_source(self._target, must_stream=True)
         except TargetError as error:
             return str(error)
-        return str(await check_init(settings) or "")
+        refused = await service.prepare(settings)
+        return f"{refused.type}: {refused.message}" if refused else ""
 
     def _settings(self, variables: Mapping[str, str]) -> FunctionSettings:
         return replace(settings_for(self._target, self._limits, variables), idle_timeout=IDLE_TIMEOUT)

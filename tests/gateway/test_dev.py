@@ -108,8 +108,6 @@ def test_a_save_gives_new_requests_the_new_code_and_old_streams_two_seconds(app:
 def test_code_that_cannot_run_changes_nothing_and_is_shown(app: Path, get: Get) -> None:
     with dev(app) as command:
         url = command.ready()
-        assert get(url).read() == b"first"
-        command.wait_for("REPORT RequestId")  # an environment with the first code is idle: a new one would read the new
         for broken, said in (
             ("def handler(:\n", "SyntaxError"),
             (STREAM.replace("VERSION =", "no_such_name  #"), "NameError: name 'no_such_name' is not defined"),
@@ -120,7 +118,7 @@ def test_code_that_cannot_run_changes_nothing_and_is_shown(app: Path, get: Get) 
             command.wait_for("saved app.py: the new code cannot run, the old code goes on", after=seen)
             command.wait_for(said.replace("?", "[?]"), after=seen)
             assert get(url).read() == b"first"
-            command.wait_for("REPORT RequestId", after=seen)
+            assert get(url).read() == b"first"  # while the environment of the one before may not be idle yet
         seen = len(command.output)
         app.unlink()
         command.wait_for("app.py cannot be read: No such file", after=seen)
@@ -163,18 +161,13 @@ def test_no_reload_keeps_the_code(app: Path, get: Get) -> None:
     assert "saved" not in command.output
 
 
-@pytest.mark.xfail(
-    raises=AssertionError,
-    strict=True,
-    reason="local_lambda.output keeps a line without a newline, as a logged traceback's last one, until the next",
-)
 def test_an_exception_is_a_502_for_the_client_and_a_traceback_in_the_terminal(app: Path, get: Get) -> None:
     with dev(app) as command:
         response = get(command.ready(), "/raise")
         assert response.status == 502
         body = response.read().decode()
         assert "no luck" not in body and "Traceback" not in body
-        command.wait_for("RuntimeError: no luck today", patience=3)
+        command.wait_for("RuntimeError: no luck today")
         assert "app.py" in command.wait_for("Traceback[^$]*?no luck today")[0]
 
 

@@ -57,6 +57,45 @@ async def test_reload_ends_what_does_not_finish(run: Run, tmp_path: Path) -> Non
     assert await waiting == (502, "Internal Server Error")
 
 
+async def test_prepared_code_is_initialised_before_it_serves(run: Run) -> None:
+    function = await run("def handler(event, context): return 'old'")
+    assert await function.get() == (200, "old")
+    function.write("def handler(event, context): return 'new'")
+    assert await function.service.prepare() is None
+    assert await function.get() == (200, "old")
+    await function.service.reload()
+    prepared = function.only
+    assert (prepared.state, process_state(prepared.pid)) == ("idle", "T")
+    assert await function.get() == (200, "new")
+    assert function.only.pid == prepared.pid
+
+
+async def test_code_that_cannot_be_prepared_is_not_used(run: Run, tmp_path: Path) -> None:
+    function = await run(WAIT)
+    mark = tmp_path / "mark"
+    waiting = asyncio.create_task(function.get(f"?mark={mark}"))
+    await eventually(mark.exists)
+    function.write("def handler(")
+    error = await function.service.prepare()
+    assert error is not None and error.type == "Runtime.UserCodeSyntaxError"
+    function.service.hold()
+    assert (await function.get())[0] == 429  # one more environment would run into the error
+    mark.unlink()
+    assert await waiting == (200, "done")
+    function.write("def handler(event, context): return 'mended'")
+    assert await function.service.prepare() is None
+    await function.service.reload()
+    assert await function.get() == (200, "mended")
+
+
+async def test_an_environment_that_was_prepared_for_nothing_is_ended(run: Run) -> None:
+    function = await run(HELLO)
+    await function.service.prepare()
+    await function.service.prepare()
+    assert not function.service.environments
+    # `stop`, and that nothing is left behind: the fixture's
+
+
 async def test_reload_with_other_settings(run: Run) -> None:
     function = await run(
         "import os\ndef handler(event, context): return os.environ['COLOUR']", environment={"COLOUR": "red"}
