@@ -85,8 +85,9 @@ class Pool:
         self._leases: dict[Link, Start] = {}
         self._roomy: dict[Link, None] = {}  # links that had a free place when last looked at, the latest last
         self._queue: OrderedDict[Waiter, None] = OrderedDict()
-        self._tasks: dict[asyncio.Task[None], Start] = {}
-        self._coming: set[Start] = set()  # invocations whose lease is expected
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._running: set[Start] = set()  # invocations that were not answered
+        self._coming: set[Start] = set()  # those of them whose lease is expected
         self._places = 1  # of the last lease: what to expect of the next
         self._ceiling = Ceiling(function.limits.max_invocations, self._start_what_is_needed)
         self._is_draining = False
@@ -110,7 +111,7 @@ class Pool:
     @property
     def running(self) -> int:
         """Invocations that were not answered yet."""
-        return len(self._tasks)
+        return len(self._running)
 
     @property
     def open_streams(self) -> int:
@@ -134,7 +135,7 @@ class Pool:
         self._queue[waiter] = None
         exchange.queued()
         self._start_what_is_needed()
-        if self._tasks:
+        if self._running:
             exchange.invoking()
         timer = asyncio.get_running_loop().call_later(self.function.timeouts.queue_wait, self._waited_too_long, waiter)
         try:
@@ -286,48 +287,50 @@ class Pool:
         if self._is_stopped:
             return
         needed = -(-len(self._queue) // self._places) - len(self._coming)
-        for _ in range(min(needed, self._ceiling.room(len(self._tasks)))):
+        for _ in range(min(needed, self._ceiling.room(len(self._running)))):
             start = Start()
-            task = asyncio.create_task(self._invoke(start), name=f"invocation of {self.name}")
-            self._tasks[task] = start
+            self._running.add(start)
             self._coming.add(start)
             self._ceiling.started()
-            task.add_done_callback(self._invocation_done)
-
-    def _invocation_done(self, task: asyncio.Task[None]) -> None:
-        self._coming.discard(self._tasks.pop(task))
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("invocation.broke", function=self.name, exc_info=error)
-            self._refuse_next(Problem("internal"))
-        self._start_what_is_needed()
+            task = asyncio.create_task(self._invoke(start), name=f"invocation of {self.name}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def _invoke(self, start: Start) -> None:
+        """The task of one invocation."""
         timeout = self.function.timeouts.dial_back
-        token, start.issued = self._invitations.issue(self.name, self._keyring, start, max(timeout, FIRST_PRESENTATION))
         timer = asyncio.get_running_loop().call_later(timeout, self._dial_back_late, start)
         try:
+            token, start.issued = self._invitations.issue(
+                self.name, self._keyring, start, max(timeout, FIRST_PRESENTATION)
+            )
             answer = await self._invoker.invoke(token)
+        except Exception as error:
+            log.exception("invocation.mistake", function=self.name)
+            answer = Answer(Outcome.UNREACHABLE, type(error).__name__)
         finally:
             timer.cancel()
-            self._invitations.withdraw(start.issued)
+            if start.issued is not None:
+                self._invitations.withdraw(start.issued)
+        # All in one step, lest two that are answered at once count each other.
+        self._running.discard(start)
         self.invocations[answer.outcome] += 1
         self._answered(start, answer)
+        self._coming.discard(start)
+        self._start_what_is_needed()
 
     def _answered(self, start: Start, answer: Answer) -> None:
         if start.link is not None:
             # A hint: the lease is over when the link says so, or when it stays silent.
             if self._leases.get(start.link) is start:
                 start.link.invocation_answered()
-            return
-        if answer.outcome is Outcome.THROTTLED:
-            self._ceiling.refused(len(self._tasks) - 1)
-            log.info("invocation.throttled", function=self.name, running=len(self._tasks) - 1)
-            return
-        if answer.outcome is Outcome.ANSWERED and not self._queue:
-            return  # nobody needed it any more
-        log.warning("invocation.failed", function=self.name, outcome=answer.outcome.value, detail=answer.detail)
-        if start in self._coming:  # else its request was answered already, or has been given another start
-            self._refuse_next(PROBLEM_OF_OUTCOME[answer.outcome])
+        elif answer.outcome is Outcome.THROTTLED:
+            log.info("invocation.throttled", function=self.name, running=self.running)
+            self._ceiling.refused(self.running)
+        elif answer.outcome is not Outcome.ANSWERED or self._queue:  # else nobody needed it any more
+            log.warning("invocation.failed", function=self.name, outcome=answer.outcome.value, detail=answer.detail)
+            if start in self._coming:  # else its request has its answer already, or another start
+                self._refuse_next(PROBLEM_OF_OUTCOME[answer.outcome])
 
     def _dial_back_late(self, start: Start) -> None:
         if start not in self._coming:

@@ -1,0 +1,527 @@
+"""A function's queue, places and invocations, on a whole gateway with in-test environments that dial in for real."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, TCPConnector, web
+
+from gateway import ceiling as ceiling_module
+from gateway.ceiling import BATCH, Ceiling
+from gateway.config import LimitsConfig, SessionConfig, TimeoutsConfig
+from gateway.pool import Pool, Waiter
+from gateway.server import Gateway
+from protocol.frames import Code
+from tests.gateway.environment_fake import Environment, FunctionUrl, Served, gateway_for, leave_it, name_it
+
+
+class WatchedQueue(OrderedDict[Waiter, None]):
+    """A queue that a test can wait for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.grew = asyncio.Event()
+
+    def __setitem__(self, waiter: Waiter, nothing: None) -> None:
+        super().__setitem__(waiter, nothing)
+        self.grew.set()
+
+
+@dataclass
+class Whole:
+    """A gateway, its only function, and a client."""
+
+    gateway: Gateway
+    url: FunctionUrl
+    client: ClientSession
+
+    @property
+    def pool(self) -> Pool:
+        (pool,) = self.gateway._pools.values()
+        return pool
+
+    async def until_waiting(self, number: int) -> None:
+        """Until so many requests are in the queue."""
+        queue = self.pool._queue
+        assert isinstance(queue, WatchedQueue)
+        while len(queue) < number:
+            queue.grew.clear()
+            await queue.grew.wait()
+
+    async def get(self, path: str = "/", body: bytes | None = None) -> tuple[int, str]:
+        method = "GET" if body is None else "POST"
+        async with self.client.request(method, self.gateway.url + path, data=body) as response:
+            return response.status, await response.text()
+
+    def asking(self, path: str = "/", body: bytes | None = None) -> asyncio.Task[tuple[int, str]]:
+        return asyncio.create_task(self.get(path, body))
+
+    async def problem(self, path: str = "/") -> tuple[int, str]:
+        """Status and the problem's name."""
+        status, text = await self.get(path)
+        return status, json.loads(text)["type"].rpartition(":")[2]
+
+
+@asynccontextmanager
+async def whole(url: FunctionUrl, **options: Any) -> AsyncIterator[Whole]:
+    async with url.serving(), gateway_for(url, **options) as gateway:
+        async with ClientSession(connector=TCPConnector(limit=0)) as client:
+            it = Whole(gateway, url, client)
+            it.pool._queue = WatchedQueue()
+            yield it
+
+
+def url_of(*environments: Environment, most: int | None = None) -> FunctionUrl:
+    """A Function URL that starts these, one after the other."""
+    left = iter(environments)
+    return FunctionUrl(lambda: next(left), most=len(environments) if most is None else most)
+
+
+def answering(status: int, document: object = None) -> FunctionUrl:
+    """A Function URL with something else behind it."""
+
+    async def behave(token: str) -> web.StreamResponse:
+        return web.json_response(document, status=status)
+
+    return FunctionUrl(behave=behave)
+
+
+def silent() -> tuple[FunctionUrl, asyncio.Event]:
+    """A function that is invoked and does nothing, until the event."""
+    end = asyncio.Event()
+
+    async def behave(token: str) -> web.StreamResponse:
+        await end.wait()
+        return web.json_response({"dialback": 1, "lease": None, "outcome": "nothing"})
+
+    return FunctionUrl(behave=behave), end
+
+
+# Places
+
+
+async def test_a_request_starts_an_invocation_and_the_next_one_needs_none() -> None:
+    async with whole(FunctionUrl(), linger=5) as it:
+        assert (await it.get("/a"))[0] == 200
+        assert (await it.get("/b"))[1].endswith(" /b")
+        assert it.url.invited.qsize() == 1
+
+
+async def test_places_are_filled_before_another_environment_is_started() -> None:
+    async with whole(url_of(Environment(leave_it, places=3)), linger=5) as it:
+        first = it.asking("/0")
+        environment = (await asyncio.wait_for(it.url.invited.get(), 5), it.url.environments[0])[1]
+        streams = [await environment.streams.get()]
+        others = [it.asking(f"/{number}") for number in (1, 2)]
+        streams += [await environment.streams.get() for _ in others]
+        for stream in streams:
+            stream.respond(stream.request.target)
+        assert [text for _, text in await asyncio.gather(first, *others)] == ["/0", "/1", "/2"]
+        assert it.url.invited.empty()
+
+
+async def test_what_waits_is_served_in_the_order_in_which_it_came() -> None:
+    async with whole(url_of(Environment(leave_it)), limits=LimitsConfig(max_invocations=1)) as it:
+        first = it.asking("/0")
+        await it.url.invited.get()
+        stream = await it.url.environments[0].streams.get()
+        waiting = []
+        for number in (1, 2, 3):
+            waiting.append(it.asking(f"/{number}"))
+            await it.until_waiting(number)
+        seen = []
+        for _ in range(4):
+            seen.append(stream.request.target)
+            stream.respond()
+            if len(seen) < 4:
+                stream = await it.url.environments[0].streams.get()
+        await asyncio.gather(first, *waiting)
+        assert seen == [b"/0", b"/1", b"/2", b"/3"]
+
+
+async def test_the_next_batch_is_as_large_as_the_last_lease_lets_expect() -> None:
+    async with whole(url_of(Environment(places=20), Environment(places=20)), linger=0) as it:
+        await it.get()
+        await asyncio.wait_for(it.url.environments[0].parked.wait(), 5)
+        answers = await asyncio.gather(*(it.get(f"/{number}") for number in range(20)))
+        assert [status for status, _ in answers] == [200] * 20
+        assert it.url.invited.qsize() == 2
+
+
+async def test_a_stream_that_the_function_refuses_unseen_is_given_another_place() -> None:
+    refused: list[Served] = []
+
+    def serve(stream: Served) -> None:
+        if not refused:
+            refused.append(stream)
+            stream.reset(Code.REFUSED)
+        elif stream is not refused[0]:
+            name_it(stream)
+
+    async with whole(url_of(Environment(serve))) as it:
+        assert (await it.get("/again"))[1].endswith(" /again")
+        assert len(refused) == 1
+
+
+# The queue
+
+
+async def test_a_full_queue_is_a_503() -> None:
+    url, end = silent()
+    async with whole(url, limits=LimitsConfig(max_queue=1)) as it:
+        waiting = it.asking()
+        await url.invited.get()
+        assert await it.problem() == (503, "overloaded")
+        end.set()
+        assert (await waiting)[0] == 502
+
+
+async def test_a_request_that_waits_too_long_is_a_503() -> None:
+    url, end = silent()
+    async with whole(url, timeouts=TimeoutsConfig(dial_back=5, queue_wait=0.1)) as it:
+        assert await it.problem() == (503, "queue-timeout")
+        assert it.pool.waiting == 0
+        end.set()
+
+
+async def test_a_request_whose_stream_opens_as_its_wait_ends_keeps_it() -> None:
+    """The timer must not cancel what was just given a place."""
+    async with whole(url_of(Environment(leave_it)), timeouts=TimeoutsConfig(dial_back=5, queue_wait=5)) as it:
+        pool = it.pool
+        late = pool._waited_too_long
+        asked = it.asking("/kept")
+        await it.url.invited.get()
+        (waiter,) = pool._queue
+        stream = await it.url.environments[0].streams.get()
+        late(waiter)
+        stream.respond(b"kept")
+        assert await asked == (200, "kept")
+
+
+async def test_a_client_that_leaves_the_queue_leaves_no_waiter_and_no_start_behind() -> None:
+    environment = Environment()
+    environment.may_dial.clear()
+    async with whole(url_of(environment), linger=0, limits=LimitsConfig(max_invocations=1)) as it:
+        asked = it.asking()
+        await it.url.invited.get()
+        ended = it.gateway._closed_one
+        ended.clear()
+        asked.cancel()
+        await asyncio.wait_for(ended.wait(), 5)
+        await asyncio.sleep(0)
+        assert it.pool.waiting == 0
+        environment.may_dial.set()
+        await asyncio.wait_for(environment.parked.wait(), 5)  # unneeded: declined, and nothing is billed on
+        assert environment.streams.empty()
+        assert (await it.get("/next"))[1].endswith(" /next")
+        assert it.pool.invocations and not it.pool._coming
+
+
+# Invocations that fail
+
+
+@pytest.mark.parametrize(
+    ("url", "status", "name"),
+    [
+        (lambda: answering(200, {"dialback": 1, "lease": None, "outcome": "unreachable"}), 502, "invoke-failed"),
+        (lambda: answering(200, {"hello": "world"}), 502, "invoke-failed"),
+        (lambda: answering(200, ["dialback"]), 502, "invoke-failed"),
+        (
+            lambda: answering(403, {"type": "urn:dialback:invitation-refused", "detail": "signature"}),
+            502,
+            "invoke-failed",
+        ),
+        (lambda: answering(403, {"Message": "Forbidden"}), 502, "invoke-failed"),
+        (lambda: answering(404), 502, "invoke-failed"),
+        (lambda: answering(500), 502, "function-error"),
+        (lambda: answering(502), 502, "function-error"),
+        (lambda: answering(504), 502, "function-error"),
+    ],
+)
+async def test_an_invocation_that_fails_answers_one_request(url: Any, status: int, name: str) -> None:
+    async with whole(url()) as it:
+        assert await it.problem() == (status, name)
+        assert it.url.invited.qsize() == 1
+        assert sum(it.pool.invocations.values()) == 1
+
+
+async def test_a_function_that_is_not_there_is_a_502() -> None:
+    url = FunctionUrl()
+    async with url.serving():
+        pass
+    async with gateway_for(url) as gateway, ClientSession() as client:
+        assert await Whole(gateway, url, client).problem() == (502, "invoke-failed")
+
+
+async def test_failures_are_one_request_each_and_the_others_go_on() -> None:
+    """Of three requests whose starts fail twice, one is served."""
+    environment = Environment(places=3)
+    failures = 2
+
+    async def behave(token: str) -> web.StreamResponse:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            return web.json_response(None, status=502)
+        assert url.gateway is not None
+        return web.json_response(await environment.invoke(url.gateway, token))
+
+    url = FunctionUrl(behave=behave)
+    async with whole(url) as it:
+        answers = await asyncio.gather(*(it.get() for _ in range(3)))
+        assert sorted(status for status, _ in answers) == [200, 502, 502]
+        await environment.close()
+
+
+async def test_a_mistake_in_an_invoker_answers_its_request_and_is_not_repeated_for_ever() -> None:
+    async with whole(FunctionUrl()) as it:
+        calls = 0
+
+        class Broken:
+            async def invoke(self, token: str) -> Any:
+                nonlocal calls
+                calls += 1
+                raise ZeroDivisionError
+
+            async def close(self) -> None: ...
+
+        invoker, it.pool._invoker = it.pool._invoker, Broken()
+        assert await it.problem() == (502, "invoke-failed")
+        assert calls == 1
+        it.pool._invoker = invoker
+        assert (await it.get())[0] == 200
+
+
+# Invocations that dial late, or not
+
+
+async def test_a_function_that_does_not_dial_back_in_time_is_a_504_and_its_late_lease_is_welcome() -> None:
+    environment = Environment()
+    environment.may_dial.clear()
+    timeouts = TimeoutsConfig(dial_back=0.1, queue_wait=5)
+    async with whole(url_of(environment), timeouts=timeouts, limits=LimitsConfig(max_invocations=1)) as it:
+        assert await it.problem() == (504, "dial-back-timeout")
+        asked = it.asking("/late")
+        environment.may_dial.set()
+        assert (await asked)[1].endswith(" /late")
+        assert it.url.invited.qsize() == 1
+
+
+async def test_what_waits_for_a_late_invocation_of_many_places_gets_another() -> None:
+    """With one request answered 504, the others had nobody who would start for them."""
+    late = Environment(places=3)
+    late.may_dial.clear()
+    timeouts = TimeoutsConfig(dial_back=0.15, queue_wait=5)
+    async with whole(url_of(Environment(places=3), late, Environment(places=3)), linger=0, timeouts=timeouts) as it:
+        await it.get()
+        await it.url.environments[0].parked.wait()
+        it.url.idle.clear()
+        answers = await asyncio.gather(*(it.get() for _ in range(3)))
+        assert sorted(status for status, _ in answers) == [200, 200, 504]
+        late.may_dial.set()
+
+
+async def test_a_lease_without_places_answers_a_request_and_starts_no_storm() -> None:
+    async with whole(url_of(Environment(places=0))) as it:
+        assert await it.problem() == (502, "invoke-failed")
+        assert it.url.invited.qsize() == 1
+
+
+# Throttling
+
+
+async def test_two_hundred_requests_against_four_environments_are_served_without_a_storm_of_invocations() -> None:
+    async with whole(FunctionUrl(most=4)) as it:
+        answers = await asyncio.gather(*(it.get(f"/{number}") for number in range(200)))
+        assert [status for status, _ in answers] == [200] * 200
+        assert all(text.endswith(f" /{number}") for number, (_, text) in enumerate(answers))
+        assert len({text.split()[0] for _, text in answers}) == 200
+        assert it.url.throttled <= BATCH
+
+
+async def test_requests_that_are_throttled_wait_until_there_is_room() -> None:
+    url = FunctionUrl(most=0)
+    async with whole(url) as it:
+        asked = it.asking()
+        await url.invited.get()
+        url._most = 1
+        assert (await asked)[0] == 200
+
+
+async def test_a_platform_without_any_room_is_a_503_that_says_so_and_is_asked_seldom() -> None:
+    async with whole(FunctionUrl(most=0), timeouts=TimeoutsConfig(dial_back=5, queue_wait=0.5)) as it:
+        assert await it.problem() == (503, "invoke-throttled")
+        assert it.url.throttled <= 3
+
+
+class Steps:
+    """A ceiling whose owner starts all that it may, on a platform with `room`."""
+
+    def __init__(self, most: int, room: int) -> None:
+        self.room = room
+        self.running = 0
+        self.refusals = 0
+        self.ceiling = Ceiling(most, self.start)
+        self.raised = asyncio.Event()
+
+    def start(self) -> None:
+        for _ in range(self.ceiling.room(self.running)):
+            self.ceiling.started()
+            if self.running < self.room:
+                self.running += 1
+            else:
+                self.refusals += 1
+                self.ceiling.refused(self.running)
+        if hasattr(self, "raised"):
+            self.raised.set()
+
+    async def until(self, running: int) -> None:
+        while self.running < running:
+            self.raised.clear()
+            await self.raised.wait()
+
+
+async def test_a_ceiling_starts_in_batches_and_finds_what_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in {"BATCH_PAUSE": 0.001, "FIRST_PAUSE": 0.002, "LONGEST_PAUSE": 0.02}.items():
+        monkeypatch.setattr(ceiling_module, name, seconds)
+    steps = Steps(most=100, room=4)
+    steps.start()
+    assert (steps.running, steps.refusals) == (4, 6)
+    assert steps.ceiling.is_lowered
+    steps.room = 60  # it grew: found in steps that double
+    await asyncio.wait_for(steps.until(60), 5)
+    assert steps.refusals < 6 + BATCH
+    steps.room = 1000
+    await asyncio.wait_for(steps.until(100), 5)
+    assert steps.ceiling.room(100) == 0
+    steps.ceiling.close()
+
+
+async def test_a_platform_that_goes_on_refusing_is_asked_ever_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in {"BATCH_PAUSE": 0.002, "FIRST_PAUSE": 0.01, "LONGEST_PAUSE": 0.04}.items():
+        monkeypatch.setattr(ceiling_module, name, seconds)
+    steps = Steps(most=100, room=0)
+    loop = asyncio.get_running_loop()
+    times = [loop.time()]
+    steps.start()
+    for number in range(BATCH + 1, BATCH + 6):
+        while steps.refusals < number:
+            steps.raised.clear()
+            await steps.raised.wait()
+        times.append(loop.time())
+    pauses = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    assert pauses[0] >= 0.009 and pauses[1] >= 0.018 and all(pause >= 0.036 for pause in pauses[2:])
+    steps.ceiling.close()
+
+
+# Leases that end
+
+
+async def test_a_retired_link_keeps_its_stream_and_gets_no_other() -> None:
+    old, new = Environment(leave_it, places=2), Environment()
+    async with whole(url_of(old, new), linger=5) as it:
+        asked = it.asking("/old")
+        stream = await _first_stream(it, old)
+        it.gateway.retire_links()
+        assert (await it.get("/new"))[1].endswith(" /new")
+        stream.respond(b"old")
+        assert await asked == (200, "old")
+        await asyncio.wait_for(old.parked.wait(), 5)  # at once, without the five seconds
+        assert new.streams.qsize() == 1
+
+
+async def test_an_invocation_that_was_on_its_way_when_links_were_retired_serves_nothing() -> None:
+    """It would run the old code."""
+    old, new = Environment(), Environment()
+    old.may_dial.clear()
+    async with whole(url_of(old, new), linger=5) as it:
+        asked = it.asking("/x")
+        await it.url.invited.get()
+        it.gateway.retire_links()
+        assert (await asked)[1].endswith(" /x")
+        old.may_dial.set()
+        await asyncio.wait_for(old.parked.wait(), 5)
+        assert old.streams.empty() and new.streams.qsize() == 1
+
+
+async def test_the_answer_of_a_retired_links_invocation_ends_its_session() -> None:
+    """The pool forgot retired links, so that a client waited for the grace of a killed environment."""
+    environment = Environment(leave_it)
+    killed = asyncio.Event()
+
+    async def behave(token: str) -> web.StreamResponse:
+        assert url.gateway is not None
+        serving = asyncio.create_task(environment.invoke(url.gateway, token))
+        await killed.wait()
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+        await environment.close()
+        return web.json_response(None, status=502)
+
+    url = FunctionUrl(behave=behave)
+    async with whole(url, session=SessionConfig(grace=600)) as it:
+        asked = it.asking()
+        await _first_stream(it, environment)
+        it.gateway.retire_links()
+        killed.set()
+        status, text = await asyncio.wait_for(asked, 5)
+        assert (status, json.loads(text)["type"]) == (502, "urn:dialback:error:function-lost")
+
+
+async def test_no_stream_is_opened_in_the_second_half_of_a_lease() -> None:
+    """It would be cut with the invocation."""
+    old, new = Environment(remaining=0.4), Environment()
+    async with whole(url_of(old, new), linger=30) as it:
+        await it.get()
+        await asyncio.wait_for(old.parked.wait(), 5)
+        assert old.session is not None and not old.session.is_ended
+        it.url.idle.clear()
+        assert (await it.get())[0] == 200
+        assert new.streams.qsize() == 1
+
+
+async def test_what_waits_is_served_when_a_link_has_a_socket_again() -> None:
+    environment = Environment(leave_it, places=2)
+    async with whole(url_of(environment), linger=5, limits=LimitsConfig(max_invocations=1)) as it:
+        first = it.asking("/1")
+        one = await _first_stream(it, environment)
+        environment.may_dial.clear()
+        (link,) = it.pool._leases
+        assert link._socket is not None
+        gone = link._socket.gone
+        environment.cut()
+        await gone
+        second = it.asking("/2")
+        await it.until_waiting(1)
+        environment.may_dial.set()
+        two = await asyncio.wait_for(environment.streams.get(), 5)
+        two.respond(b"two")
+        assert await second == (200, "two")
+        one.respond(b"one")
+        assert await first == (200, "one")
+
+
+async def test_what_waits_behind_a_link_that_is_lost_gets_another_environment() -> None:
+    lost, other = Environment(leave_it), Environment()
+    async with whole(url_of(lost, other), limits=LimitsConfig(max_invocations=1)) as it:
+        first = it.asking("/1")
+        await _first_stream(it, lost)
+        second = it.asking("/2")
+        await it.until_waiting(1)
+        assert lost.session is not None
+        lost.session.end("the process is no more")
+        await lost.close()
+        lost.wake()
+        assert (await asyncio.wait_for(first, 5))[0] == 502
+        assert (await asyncio.wait_for(second, 5))[1].endswith(" /2")
+
+
+async def _first_stream(it: Whole, environment: Environment) -> Served:
+    return await asyncio.wait_for(environment.streams.get(), 5)
