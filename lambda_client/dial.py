@@ -30,6 +30,7 @@ LOG = logging.getLogger("dialback")
 UNSENT_LIMIT = (
     128 << 10
 )  # bytes in the kernel, and as many in the transport: 256 KiB below the scheduler (PROTOCOL §2.5)
+NEXT_ADDRESS_DELAY = 0.25  # seconds before a host's next address is tried beside the first (RFC 8305 §8)
 RESUMABLE_CLOSES = frozenset({1001, 1006, 4001})  # after these the session may go on (docs/protocol.md §3.5)
 
 
@@ -226,6 +227,7 @@ async def dial(endpoint: Endpoint, headers: list[tuple[str, str]], listener: Lis
             endpoint.port,
             ssl=context,
             server_hostname=endpoint.host if context else None,
+            happy_eyeballs_delay=NEXT_ADDRESS_DELAY,
         )
         await socket.answered
     except OSError as error:

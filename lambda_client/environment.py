@@ -94,6 +94,12 @@ class Environment:
             self._executor = ThreadPoolExecutor(self._concurrency, thread_name_prefix="dialback")
         return self._executor
 
+    def leave_threads(self) -> None:
+        """A thread was left behind: the ones to come are not to wait for it."""
+        if self._executor is not None:
+            self._executor.shutdown(wait=False)
+            self._executor = None
+
     def close(self) -> None:
         """End it in good order, as tests do; Lambda never does. Idempotent."""
         if self.loop.is_closed():
@@ -102,6 +108,7 @@ class Environment:
             link.close("the environment ends")
         if self._entered is not None:
             self.run(self._entered.__aexit__(None, None, None))
+        self.run(_cancel_others())
         self.run(self.loop.shutdown_asyncgens())
         if self._executor is not None:
             self._executor.shutdown()
@@ -142,6 +149,14 @@ class Environment:
 
     async def _serve(self, stream: Any) -> None:
         await self._handler.serve(stream, self)
+
+
+async def _cancel_others() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    if others:
+        await asyncio.wait(others)
 
 
 def _refusal(kind: str, title: str, detail: str) -> dict[str, Any]:

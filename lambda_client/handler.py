@@ -44,6 +44,7 @@ class StreamHandler(Generic[_F]):
     """What Lambda calls: `(event, context)`. Begins at decoration; its environment begins with the first call."""
 
     def __init__(self, fn: _F, concurrency: int, lifespan: Lifespan | None) -> None:
+        update_wrapper(self, fn)
         self.fn = fn
         """The undecorated function."""
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
@@ -52,7 +53,6 @@ class StreamHandler(Generic[_F]):
         self.lifespan = lifespan
         self.form = form_of(fn)
         self._environment: Environment | None = None
-        update_wrapper(self, fn)
         if "DIALBACK_GATEWAY" in os.environ:
             # A function that will dial loads what that takes now: an init has the whole processor, a small function's
             # invocation a fraction of it.

@@ -27,10 +27,9 @@ class LinkStream(Stream):
     def __init__(self, link: Link, number: int, opening: Opening, context: LambdaContext) -> None:
         super().__init__(opening, opening.exchange.hex(), context)
         self.number = number
-        self.is_abandoned = False
         self._link = link
         self._pieces: deque[bytes] = deque()
-        self._is_body_over = bool(opening.options.get("end"))
+        self._is_body_over = bool(opening.options.get("end")) or "websocket" in opening.options
         self._cut: str | None = None  # why no more of the body will come
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
@@ -65,7 +64,10 @@ class LinkStream(Stream):
 
     async def _send(self, data: bytes, ends: bool) -> None:
         session = self._link.session
-        if not self._is_connected() or not (data or ends):
+        if not self._is_connected():
+            await asyncio.sleep(0)  # code that goes on must not keep the loop to itself
+            return
+        if not (data or ends):
             return
         session.send_data(self.number, data, end=ends)
         self._link.wake()

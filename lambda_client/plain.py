@@ -37,6 +37,7 @@ class Environment(Protocol):
     state: Any
 
     def executor(self) -> Executor: ...
+    def leave_threads(self) -> None: ...
     def run(self, coroutine: Coroutine[Any, Any, _T]) -> _T: ...
 
 
@@ -138,7 +139,11 @@ async def _in_thread(stream: Stream, environment: Environment, call: Callable[[]
             prepared = prepared._replace(body=run)
         await _deliver(stream, prepared, environment)
     finally:
-        await run.stop(lambda: getattr(stream, "is_abandoned", False))
+        try:
+            await run.stop(lambda: stream.is_abandoned)
+        finally:
+            if stream.is_abandoned:
+                environment.leave_threads()
 
 
 async def _deliver(stream: Stream, prepared: Prepared, environment: Environment) -> None:

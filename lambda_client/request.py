@@ -85,9 +85,9 @@ class _Head:
     def url(self) -> str:
         """The URL that the client asked for, undecoded."""
         target = self._opening.target.decode("latin-1")
-        return (
-            target if "://" in target.partition("/")[0] else f"{self.scheme}://{self.headers.get('host', '')}{target}"
-        )
+        if target.startswith(("http://", "https://")):
+            return target
+        return f"{self.scheme}://{self.headers.get('host', '')}{'' if target == '*' else target}"
 
     @property
     def lambda_context(self) -> LambdaContext:

@@ -39,6 +39,7 @@ class Stream(ABC):
         self.id = identity
         self.context = context
         self.is_cancelled = False
+        self.is_abandoned = False  # cancelled, and not waited for any longer
         self.has_finished = False
         self._left: int | None = None  # bytes of the declared Content-Length that are still to come
         self.is_bodyless = opening.method == b"HEAD"

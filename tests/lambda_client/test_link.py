@@ -239,8 +239,11 @@ def test_code_that_does_not_stop_is_left_behind_in_time(
 ) -> None:
     release = threading.Event()
 
-    @stream_handler(concurrency=2)
+    @stream_handler
     def deaf(request: SyncRequest) -> Iterator[str]:
+        if request.path == "/next":
+            yield "next"
+            return
         yield "begun"
         release.wait(10)
 
@@ -255,6 +258,10 @@ def test_code_that_does_not_stop_is_left_behind_in_time(
         assert exchange.next_news() == ("data", b"begun")
         assert exchange.next_news() == ("error", "the handler's side ended it: TIMEOUT")
         assert any("did not stop" in record.getMessage() for record in caplog.records)
+        exchange = gateway.ask("GET", "/next")
+        lambda_.invoke(gateway.invite())
+        head_of(exchange)
+        assert body_of(exchange) == b"next", "a thread that was left behind takes no other's place"
     finally:
         release.set()
 
