@@ -14,13 +14,12 @@ import aiohttp
 from aiohttp import abc
 
 from gateway.invoke.answer import Answer, Outcome, read_forbidden, read_returned
+from gateway.invoke.sigv4 import Signer
 from protocol.invitation import INVITATION_CONTENT_TYPE, INVITATION_KEY
 
 CONNECT_TIMEOUT: Final = 10.0  # seconds
 ANSWER_TIMEOUT: Final = 960.0  # seconds; above the 900 that a function may take
-IDLE_TIMEOUT: Final = (
-    15.0  # seconds that a connection waits for its next use: less than any server's, or a POST is lost
-)
+IDLE_TIMEOUT: Final = 15.0  # seconds between two uses of a connection: less than any server's, or a POST is lost
 TCP_KEEPALIVE: Final = 60  # seconds; what idles longer is forgotten by NATs on the way
 MAX_ANSWER: Final = 64 << 10  # bytes that are read of an answer: ours has some hundred
 
@@ -45,6 +44,7 @@ class FunctionUrl:
         )
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=ANSWER_TIMEOUT)
         self._url = url
+        self._signer = Signer.for_url(url)
         self._session = aiohttp.ClientSession(
             connector=connector, timeout=timeout, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
         )
@@ -52,6 +52,8 @@ class FunctionUrl:
     async def invoke(self, token: str) -> Answer:
         body = json.dumps({INVITATION_KEY: token}).encode()
         headers = {"Content-Type": INVITATION_CONTENT_TYPE, "User-Agent": "dialback"}
+        if self._signer is not None:
+            headers = await self._signer.sign(self._url, headers, body)
         try:
             async with self._session.post(self._url, data=body, headers=headers, allow_redirects=False) as response:
                 return _judge(response.status, await _read(response.content))

@@ -4,42 +4,62 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-import boto3
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
+import structlog
+
+if TYPE_CHECKING:
+    from botocore.credentials import Credentials
+
+log = structlog.get_logger("dialback.invoke")
 
 #: `<id>.lambda-url.<region>.on.aws` (AWS: "Creating and managing Lambda function URLs").
 _AWS_HOST: Final = re.compile(r"[a-z0-9]+\.lambda-url\.([a-z0-9-]+)\.on\.aws")
+LOOK_AGAIN: Final = 60.0  # seconds between two searches for credentials that were not there
 
 
 class Signer:
-    """Signs for one region with the credentials that boto3 finds, renewed as they expire. Ends with its invoker."""
+    """Signs for one region with the credentials that boto3 finds, renewed as they expire. Ends with its invoker.
 
-    def __init__(self, region: str, credentials: Credentials) -> None:
-        self._region = region
-        self._credentials = credentials
+    Without credentials nothing is signed, which is right where AuthType is NONE; a signature does no harm there.
+    """
+
+    def __init__(self, region: str) -> None:
+        self.region = region
+        self._credentials: Credentials | None = None
+        self._look_at = 0.0
 
     @classmethod
     def for_url(cls, url: str) -> Signer | None:
-        """The signer of AWS's own Function URLs; None for every other address, and where there are no credentials.
-
-        A signature does no harm where AuthType is NONE. Looking for credentials may take a second: call it in a thread.
-        """
+        """The signer of one of AWS's own Function URLs; None for every other address."""
         match = _AWS_HOST.fullmatch(urlsplit(url).hostname or "")
-        if match is None:
-            return None
-        credentials = boto3.Session().get_credentials()
-        return None if credentials is None else cls(match[1], credentials)
+        return None if match is None else cls(match[1])
 
     async def sign(self, url: str, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
-        """The headers of a POST, with those of its signature."""
-        # Renewing asks a metadata service over HTTP, and blocks.
-        frozen = await asyncio.to_thread(self._credentials.get_frozen_credentials)
-        request = AWSRequest("POST", url, headers=dict(headers), data=body)
-        SigV4Auth(frozen, "lambda", self._region).add_auth(request)
+        """The headers of a POST, with those of its signature where there are credentials."""
+        # Looking and renewing may ask a metadata service over HTTP, and block.
+        return await asyncio.to_thread(self._sign, url, dict(headers), body)
+
+    def _sign(self, url: str, headers: dict[str, str], body: bytes) -> dict[str, str]:
+        from botocore.auth import SigV4Auth
+        from botocore.awsrequest import AWSRequest
+
+        credentials = self._find()
+        if credentials is None:
+            return headers
+        request = AWSRequest("POST", url, headers=headers, data=body)
+        SigV4Auth(credentials.get_frozen_credentials(), "lambda", self.region).add_auth(request)
         return dict(request.headers.items())
+
+    def _find(self) -> Credentials | None:
+        if self._credentials is None and time.monotonic() >= self._look_at:
+            import boto3  # a second of imports that a gateway before a local Lambda does not need
+
+            self._credentials = boto3.Session().get_credentials()
+            self._look_at = time.monotonic() + LOOK_AGAIN
+            if self._credentials is None:
+                log.warning("invocations.unsigned", region=self.region, reason="no AWS credentials were found")
+        return self._credentials
