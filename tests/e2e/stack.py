@@ -57,7 +57,8 @@ class Stack:
             )
             try:
                 self.function_url = self.function.ready() + "/"
-                self._start_gateway(serve or {}, config)
+                self._flags, self._config = serve or {}, config
+                self.start_gateway()
                 return
             except CommandEnded as failure:
                 self.stop()
@@ -67,7 +68,9 @@ class Stack:
                 self.stop()
                 raise
 
-    def _start_gateway(self, flags: Mapping[str, object], config: Callable[[str], str] | None) -> None:
+    def start_gateway(self) -> None:
+        """Start the gateway; once more, on the same port, after it was stopped."""
+        flags, config = self._flags, self._config
         arguments = [part for name, value in flags.items() for part in (f"--{name}", str(value))]
         if config is None:
             arguments += ["--function-url", self.function_url]

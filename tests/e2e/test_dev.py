@@ -1,0 +1,126 @@
+"""`dialback dev`: save, and new requests get the new code; a mistake keeps the old; what it prints is what one needs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e import process
+from tests.e2e.test_stopping import Dev, wait_for
+from tests.e2e.wire import ConnectionCut
+
+SOURCE = '''
+import asyncio
+from dialback import Request, Response, stream_handler
+
+WORD = "{word}"
+
+@stream_handler
+async def handler(request: Request) -> Response:
+    async def body():
+        for number in range(int(request.query.get("count", "1"))):
+            yield f"{{WORD}} {{number}}\\n"
+            await asyncio.sleep(0.1)
+    if request.path == "/raise":
+        raise RuntimeError("broken on purpose")
+    return Response(body(), headers={{"content-type": "text/plain"}})
+'''
+
+
+@pytest.fixture
+def dev(tmp_path: Path) -> Iterator[Dev]:
+    save(tmp_path, "first")
+    with Dev("handler.py:handler", tmp_path) as dev:
+        yield dev
+
+
+def save(root: Path, word: str) -> None:
+    (root / "handler.py").write_text(SOURCE.format(word=word))
+
+
+def test_a_save_gives_new_requests_the_new_code_and_lets_streams_finish(dev: Dev, tmp_path: Path) -> None:
+    assert dev.get("/") == b"first 0\n"
+    with dev.connect() as connection:
+        connection.request("GET", "/?count=12")
+        response = connection.head()
+        pieces = connection.pieces(response)
+        next(pieces)
+        (old,) = dev.command.environments()
+        save(tmp_path, "second")
+        wait_for(lambda: dev.get("/") == b"second 0\n")
+        assert process.is_alive(old), "it did not wait for the stream"
+        assert len(list(pieces)) == 11
+    assert response.body == b"".join(b"first %d\n" % number for number in range(12))
+    wait_for(lambda: not process.is_alive(old))
+
+
+def test_a_stream_that_does_not_finish_in_two_seconds_is_cut(dev: Dev, tmp_path: Path) -> None:
+    with dev.connect() as connection:
+        connection.request("GET", "/?count=1000")
+        pieces = connection.pieces(connection.head())
+        next(pieces)
+        save(tmp_path, "second")
+        lines = len(dev.command.lines)
+        dev.command.line("saved handler.py", after=max(0, lines - 5))
+        noticed = time.monotonic()
+        with pytest.raises(ConnectionCut):
+            list(pieces)
+        assert 1.5 < time.monotonic() - noticed < 3.5
+    assert dev.get("/") == b"second 0\n"
+
+
+def test_a_syntax_error_keeps_the_old_code_and_is_printed(dev: Dev, tmp_path: Path) -> None:
+    assert dev.get("/") == b"first 0\n"
+    (tmp_path / "handler.py").write_text("def handler(:\n")
+    dev.command.line("handler.py.*cannot run, the old code goes on")
+    dev.command.line("SyntaxError")
+    assert dev.get("/") == b"first 0\n"
+    save(tmp_path, "third")
+    wait_for(lambda: dev.get("/") == b"third 0\n")
+
+
+def test_code_that_fails_on_import_keeps_the_old_code_and_is_printed(dev: Dev, tmp_path: Path) -> None:
+    (tmp_path / "handler.py").write_text(SOURCE.format(word="x") + "\n1 / 0\n")
+    dev.command.line("ZeroDivisionError")
+    assert dev.get("/") == b"first 0\n"
+
+
+def test_a_module_that_the_handler_imports_is_reloaded_too(tmp_path: Path) -> None:
+    (tmp_path / "words.py").write_text('WORD = "first"\n')
+    (tmp_path / "handler.py").write_text(
+        "from dialback import stream_handler\nfrom words import WORD\n\n@stream_handler\ndef handler(request): return WORD\n"
+    )
+    with Dev("handler.py:handler", tmp_path) as dev:
+        assert dev.get("/") == b"first"
+        (tmp_path / "words.py").write_text('WORD = "second"\n')
+        wait_for(lambda: dev.get("/") == b"second")
+
+
+def test_tracebacks_are_in_the_terminal_whole(dev: Dev) -> None:
+    with dev.connect() as connection:
+        connection.request("GET", "/raise")
+        response = connection.response()
+    assert response.status == 502 and b"on purpose" not in response.body
+    dev.command.line("Traceback \\(most recent call last\\)")
+    dev.command.line("RuntimeError: broken on purpose$")
+    dev.command.line("GET /raise 502 failed")
+
+
+def test_it_says_where_to_curl(dev: Dev) -> None:
+    assert f"Ready: {dev.url}/  (curl -N {dev.url}/)" in dev.command.lines
+
+
+def test_a_busy_port_says_which_and_what_to_type(dev: Dev, tmp_path: Path) -> None:
+    from tests.e2e.command import Command
+
+    second = Command("dev", "handler.py:handler", "--port", str(dev.port), cwd=tmp_path)
+    try:
+        assert second.wait() == 1
+    finally:
+        second.stop()
+    assert f"port {dev.port}" in second.output and f"--port {dev.port + 1}" in second.output
+    assert "Traceback" not in second.output
+    assert dev.get("/") == b"first 0\n"
