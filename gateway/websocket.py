@@ -99,10 +99,10 @@ class Parser:
 
     def _read_header(self, view: memoryview, at: int) -> int:
         """Begin a frame; where its payload begins, or 0 when the header is not whole."""
-        have = len(view) - at
-        if have < 2:
+        if len(view) - at < 2:
             return 0
         first, second = view[at], view[at + 1]
+        self._check_kind(first, second)
         size = second & 0x7F
         extended = 0 if size < 126 else 2 if size == 126 else 8
         begin = at + 2 + extended + 4
@@ -110,18 +110,24 @@ class Parser:
             return 0
         if extended:
             size = int.from_bytes(view[at + 2 : at + 2 + extended], "big")
-        if not second & _MASKED:
-            raise FramingError(1002, "a frame that is not masked")
-        if first & _RESERVED:
-            raise FramingError(1002, "reserved bits are set")
-        self._check(first & 0x0F, bool(first & _FINAL), size)
+        if first & 0x0F < CLOSE:
+            if size + len(self._fragments or b"") > self._max_size:
+                raise FramingError(1009, "a message above 1 MiB")
+            if first == BINARY:  # and not final
+                self._fragments = bytearray()
         self._opcode, self._length, self._offset = first, size, 0
         self._mask = bytes(view[begin - 4 : begin])
         return begin
 
-    def _check(self, opcode: int, is_final: bool, size: int) -> None:
+    def _check_kind(self, first: int, second: int) -> None:
+        """What the first two bytes of a frame say; once more when they are all that came of a header."""
+        opcode = first & 0x0F
+        if not second & _MASKED:
+            raise FramingError(1002, "a frame that is not masked")
+        if first & _RESERVED:
+            raise FramingError(1002, "reserved bits are set")
         if opcode >= CLOSE:
-            if opcode > PONG or not is_final or size > MAX_CONTROL_SIZE:
+            if opcode > PONG or not first & _FINAL or second & 0x7F > MAX_CONTROL_SIZE:
                 raise FramingError(1002, "a malformed control frame")
         elif opcode == TEXT:
             raise FramingError(1003, "a text message")
@@ -129,10 +135,6 @@ class Parser:
             raise FramingError(1002, "an unknown opcode")
         elif (opcode == CONTINUATION) != (self._fragments is not None):
             raise FramingError(1002, "fragments out of order")
-        elif size + len(self._fragments or b"") > self._max_size:
-            raise FramingError(1009, "a message above 1 MiB")
-        elif opcode == BINARY and not is_final:
-            self._fragments = bytearray()
 
     def _payload(self, part: bytes) -> None:
         opcode, is_final = self._opcode & 0x0F, self._opcode & _FINAL
