@@ -246,8 +246,12 @@ class ClientConnection(RequestHandler):
         if transport is None or transport.is_closing():
             return
         self._is_deaf = True
-        if transport.can_write_eof():
-            transport.write_eof()
+        try:
+            if transport.can_write_eof():
+                transport.write_eof()
+        except OSError:  # the client has reset the connection, and asyncio has not read of it yet
+            transport.abort()
+            return
         self._resume_transport_reading()
         self._lost = self._loop.create_future()
         await _comes(self._lost, self._limits.linger)
