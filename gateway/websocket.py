@@ -106,21 +106,22 @@ class Parser:
         size = second & 0x7F
         extended = 0 if size < 126 else 2 if size == 126 else 8
         begin = at + 2 + extended + 4
-        if begin > len(view):
+        if begin - 4 > len(view):
             return 0
         if extended:
-            size = int.from_bytes(view[at + 2 : at + 2 + extended], "big")
-        if first & 0x0F < CLOSE:
-            if size + len(self._fragments or b"") > self._max_size:
-                raise FramingError(1009, "a message above 1 MiB")
-            if first == BINARY:  # and not final
-                self._fragments = bytearray()
+            size = int.from_bytes(view[at + 2 : begin - 4], "big")
+        if first & 0x0F < CLOSE and size + len(self._fragments or b"") > self._max_size:
+            raise FramingError(1009, "a message above 1 MiB")
+        if begin > len(view):
+            return 0
+        if first == BINARY:  # and not final
+            self._fragments = bytearray()
         self._opcode, self._length, self._offset = first, size, 0
         self._mask = bytes(view[begin - 4 : begin])
         return begin
 
     def _check_kind(self, first: int, second: int) -> None:
-        """What the first two bytes of a frame say; once more when they are all that came of a header."""
+        """What the first two bytes of a frame say; looked at again when the header comes in pieces."""
         opcode = first & 0x0F
         if not second & _MASKED:
             raise FramingError(1002, "a frame that is not masked")
