@@ -94,7 +94,8 @@ class Command:
         ]
 
     def signal(self, number: signal.Signals) -> None:
-        self._was_interrupted = True  # a second one would insist, and cut what the first lets finish
+        # A second one would insist, and cut what the first lets finish.
+        self._was_interrupted = self._was_interrupted or number != signal.SIGUSR1
         self._process.send_signal(number)
 
     def wait(self, seconds: float = STOP_SECONDS) -> int:

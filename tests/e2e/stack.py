@@ -78,8 +78,8 @@ class Stack:
             file = self.notes / "dialback.toml"
             file.write_text(config(self.function_url))
             arguments += ["--config", str(file)]
-        if "admin" not in flags:
-            arguments += ["--admin", "127.0.0.1:0"]
+        self.admin_port = free_port()
+        arguments += ["--admin", f"127.0.0.1:{self.admin_port}"]
         self.gateway = Command(
             *("serve", "--listen", f"127.0.0.1:{self.port}", "--log-format", "console", *arguments),
             environment={"DIALBACK_SECRET": self._gateway_secret},
@@ -114,6 +114,13 @@ class Stack:
     def is_network_frozen(self) -> bool:
         """Whether an idle environment's network is frozen with it; else the local Lambda has said why not."""
         return not any("not their network" in line for line in self.function.lines)
+
+    def gauge(self, name: str) -> float:
+        """What the gateway's metrics say: the sum of `dialback_NAME` over all its labels."""
+        with Connection(("127.0.0.1", self.admin_port)) as connection:
+            connection.request("GET", "/metrics")
+            text = connection.response().body.decode()
+        return sum(float(value) for value in re.findall(rf"^dialback_{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
 
     def executions(self, name: str) -> list[str]:
         """The lines that the function noted under `name`."""

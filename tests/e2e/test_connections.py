@@ -6,6 +6,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import random
 import time
 import urllib.request
 from collections.abc import Callable
@@ -132,6 +133,25 @@ def test_a_client_that_leaves_while_it_queues_is_never_served(fresh_stack: Calla
     stack.gateway.line(r"GET /once .*cancelled")
     assert stack.get("/once?key=next").startswith(b"next ")
     assert [line.split()[0] for line in stack.executions("executions")] == ["next"]
+
+
+@pytest.mark.parametrize("handler", ["paths.py:many", "paths.py:one"])
+def test_clients_that_leave_at_once_leave_nothing_open(fresh_stack: Callable[..., Stack], handler: str) -> None:
+    """They are gone before their request has a place, while it is on its way, just when its code begins."""
+    stack = fresh_stack(handler, environments=1)
+    stack.get("/hello")
+    chance = random.Random(2)
+    for _ in range(10):
+        connections = [stack.connect() for _ in range(20)]
+        for connection in connections:
+            connection.request("GET", "/stuck")
+            time.sleep(chance.choice((0, 0, 0.0005, 0.002)))
+            connection.reset()
+    wait_for(lambda: stack.gauge("open_streams") == 0)
+    wait_for(lambda: stack.gauge("waiting_requests") == 0)
+    environment = stack.environment
+    wait_for(lambda: process.state(environment) == "T")
+    assert stack.get("/hello").startswith(b"hello ") and stack.environment == environment
 
 
 async def test_aiohttp_streams_both_ways(stack: Stack) -> None:

@@ -135,6 +135,8 @@ async def produce(request: Request) -> Response:
             if counter is not None:
                 struct.pack_into("q", counter, 0, produced)
             yield data
+        if request.query.get("fail"):
+            raise RuntimeError("produced, and then failed")
         if name:
             note(f"{name}.sha256", sha.hexdigest())
 
