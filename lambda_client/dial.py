@@ -18,7 +18,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.frames import Frame, Opcode
 from websockets.uri import WebSocketURI
 
-from lambda_client.wire import CLOSE_UNSUPPORTED, MAX_FRAME_SIZE, REASON_HEADER, REFUSALS, DialRefused
+from lambda_client import wire
 
 if TYPE_CHECKING:
     import ssl
@@ -70,7 +70,7 @@ class WebSocketDial(asyncio.Protocol):
 
     def __init__(self, endpoint: Endpoint, headers: list[tuple[str, str]], listener: Listener) -> None:
         uri = WebSocketURI(endpoint.is_secure, endpoint.host, endpoint.port, endpoint.path, endpoint.query)
-        self._protocol = ClientProtocol(uri, max_size=MAX_FRAME_SIZE, logger=_quiet())
+        self._protocol = ClientProtocol(uri, max_size=wire.frames.MAX_FRAME_SIZE, logger=_quiet())
         self._listener: Listener | None = listener
         self._headers = headers
         self._fragments: list[bytes] = []
@@ -169,7 +169,7 @@ class WebSocketDial(asyncio.Protocol):
                 self._listener.received(message)
         elif frame.opcode is Opcode.TEXT:
             listener = self._listener
-            self.close(CLOSE_UNSUPPORTED)
+            self.close(wire.dial.CLOSE_UNSUPPORTED)
             listener.lost("a text message", is_final=True)
         elif frame.opcode is Opcode.CLOSE:
             close = self._protocol.close_rcvd
@@ -185,9 +185,9 @@ class WebSocketDial(asyncio.Protocol):
         if self.answered.done():
             return
         if isinstance(error, InvalidStatus):
-            status, reason = error.response.status_code, error.response.headers.get(REASON_HEADER, "")
-            if reason in REFUSALS:
-                self.answered.set_exception(DialRefused(reason))
+            status, reason = error.response.status_code, error.response.headers.get(wire.dial.REASON_HEADER, "")
+            if reason in wire.errors.REFUSALS:
+                self.answered.set_exception(wire.errors.DialRefused(reason))
             else:
                 self.answered.set_exception(DialFailed(f"HTTP {status}", is_final=status < 500 and status != 429))
         else:

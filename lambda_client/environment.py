@@ -21,7 +21,7 @@ from lambda_client.plain import Handler
 from lambda_client.response import encode_json
 from lambda_client.stream import LambdaContext
 from lambda_client.trust import Admitted, Trust
-from lambda_client.wire import InvitationRefused
+from lambda_client.wire import errors
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, ThreadPoolExecutor
@@ -72,7 +72,7 @@ class Environment:
         try:
             token = invitation_in(event)
             admitted = None if token is None else self._trust.admit(token, time.time())
-        except InvitationRefused as refusal:
+        except errors.InvitationRefused as refusal:
             LOG.warning("an invitation was refused: %s", refusal.reason)
             return _refusal("invitation-refused", "The invitation was refused", refusal.reason)
         if admitted is None and self._trust.only_dialback:

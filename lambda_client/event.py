@@ -12,8 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import parse_qsl, quote
 
-from lambda_client.wire import INVITATION_CONTENT_TYPE, INVITATION_KEY, InvitationRefused
-from lambda_client.wire import Request as Opening
+from lambda_client.wire import errors, frames, invitation
 
 EVENT_BODY_LIMIT = 6 << 20  # bytes; Lambda's own limit for an event: existing code was written under it
 TEXT_TYPES = ("application/json", "application/javascript", "application/xml")
@@ -35,24 +34,24 @@ def invitation_in(event: object) -> str | None:
     if not isinstance(event, dict):
         return None
     holder: Any = event
-    if INVITATION_KEY not in event:
+    if invitation.INVITATION_KEY not in event:
         headers = event.get("headers")
         types = (
             [str(value) for name, value in headers.items() if str(name).lower() == "content-type"]
             if isinstance(headers, dict)
             else []
         )
-        if not any(value.partition(";")[0].strip().lower() == INVITATION_CONTENT_TYPE for value in types):
+        if not any(value.partition(";")[0].strip().lower() == invitation.INVITATION_CONTENT_TYPE for value in types):
             return None
         import json
 
         try:
             holder = json.loads(event_body(event))
         except ValueError:
-            raise InvitationRefused("malformed") from None
-    token = holder.get(INVITATION_KEY) if isinstance(holder, dict) else None
+            raise errors.InvitationRefused("malformed") from None
+    token = holder.get(invitation.INVITATION_KEY) if isinstance(holder, dict) else None
     if not isinstance(token, str):
-        raise InvitationRefused("malformed")
+        raise errors.InvitationRefused("malformed")
     return token
 
 
@@ -62,7 +61,7 @@ def event_body(event: dict[str, Any]) -> bytes:
     return b64decode(body, validate=True) if event.get("isBase64Encoded") else str(body).encode()
 
 
-def opening_of(event: dict[str, Any]) -> Opening:
+def opening_of(event: dict[str, Any]) -> frames.Request:
     """The request that an event describes, as a link would bring it; repeated headers stay joined by commas."""
     http = event["requestContext"]["http"]
     headers = [
@@ -81,10 +80,10 @@ def opening_of(event: dict[str, Any]) -> Opening:
         "client": [str(http.get("sourceIp", "")), 0],
         "version": str(http.get("protocol", "HTTP/1.1")).rpartition("/")[2],
     }
-    return Opening(0, b"", str(http.get("method", "GET")).encode(), target, headers, options)
+    return frames.Request(0, b"", str(http.get("method", "GET")).encode(), target, headers, options)
 
 
-def build_event(opening: Opening, identity: str, body: bytes) -> dict[str, Any]:
+def build_event(opening: frames.Request, identity: str, body: bytes) -> dict[str, Any]:
     """The event that a Function URL would make of a request."""
     raw_path, _, raw_query = opening.target.decode("latin-1").partition("?")
     fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in opening.headers]

@@ -13,10 +13,9 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from lambda_client import wire
 from lambda_client.link_stream import STREAM_EVENTS, LinkStream
 from lambda_client.stream import LambdaContext
-from lambda_client.wire import Code, DialRefused, FunctionSession, ProtocolError
+from lambda_client.wire import FunctionSession, dial, errors, events, frames
 
 if TYPE_CHECKING:
     from lambda_client.dial import Listener, Socket
@@ -28,6 +27,7 @@ DIAL_TIMEOUT = 5.0  # seconds for one dial, from the first packet to WELCOME
 FIRST_DIAL_PATIENCE = 8.0  # seconds for all dials before the first WELCOME; afterwards the gateway's grace bounds them
 IDLE_PATIENCE = 2.0  # seconds for all redials of a link without a stream: at most a request on its way is lost with it
 BACKOFF = (0.05, 2.0)  # seconds: before the second dial, doubled up to the last
+STALL = 0.05  # seconds between two looks at the session's timeouts while the socket takes nothing
 STOP_TIMEOUT = 0.3  # seconds that cancelled code gets before its stream is ended without it
 PARK_PATIENCE = 0.25  # seconds for PARKED when the invocation's time is up
 
@@ -87,11 +87,11 @@ class Link:
         self.wake()
         try:
             text = await self._serve(started, started + remaining)
-        except DialRefused as refusal:
+        except errors.DialRefused as refusal:
             self._was_answered = True
             text = self._give_up(f"refused: {refusal.reason}")
         finally:
-            await self._stop_streams(Code.LOST)
+            await self._stop_streams(frames.Code.LOST)
         return Outcome(lease if self._is_granted else None, text, self._was_answered)
 
     async def _serve(self, started: float, deadline: float) -> str:
@@ -137,7 +137,7 @@ class Link:
         headers = self.session.dial(self._loop.time()).to_headers()
         try:
             await asyncio.wait_for(self._open(headers), min(DIAL_TIMEOUT, deadline - self._loop.time()))
-        except (DialRefused, asyncio.CancelledError):
+        except (errors.DialRefused, asyncio.CancelledError):
             raise
         except Exception as error:  # what can go wrong on a network is not a closed list
             self._welcomed = None
@@ -157,7 +157,7 @@ class Link:
 
     async def _run_out(self) -> str:
         """The invocation's time is up: stop the code, say so, and be gone before the platform's axe."""
-        await self._stop_streams(Code.TIMEOUT)
+        await self._stop_streams(frames.Code.TIMEOUT)
         if self.session.can_park and self._socket is not None:
             self.session.park(self._loop.time())
             self._transmit()
@@ -168,7 +168,7 @@ class Link:
             self._give_up("the invocation's time is up")
         return "timed out"
 
-    async def _stop_streams(self, code: Code) -> None:
+    async def _stop_streams(self, code: frames.Code) -> None:
         """Cancel what runs, wait for it, and end without it what does not stop."""
         for stream in self._running.values():
             stream.cancel(code)
@@ -232,11 +232,11 @@ class Link:
 
     def received(self, message: bytes) -> None:
         try:
-            events = self.session.receive(message, self._loop.time())
-        except ProtocolError as error:
+            came = self.session.receive(message, self._loop.time())
+        except errors.ProtocolError as error:
             self._break(error)
             return
-        self._handle(events)
+        self._handle(came)
         if self.session.has_frames_to_send:
             self.wake()
         self._arm()
@@ -259,11 +259,11 @@ class Link:
         self._transmit_due = False
         try:
             while self._socket is not None and (room := self._socket.room) > 0:
-                frames = self.session.frames_to_send(room, self._loop.time())
-                if not frames:
+                messages = self.session.frames_to_send(room, self._loop.time())
+                if not messages:
                     break
-                self._socket.send(frames)
-        except ProtocolError as error:
+                self._socket.send(messages)
+        except errors.ProtocolError as error:
             self._break(error)
             return
         self._handle(self.session.pending_events())
@@ -272,6 +272,8 @@ class Link:
     def _arm(self) -> None:
         """One timer, for the session's next time. Armed too early it finds nothing due; never too late."""
         at = self.session.next_timeout()
+        if at is not None and self._socket is not None and self._socket.room <= 0:
+            at = max(at, self._loop.time() + STALL)  # what is due cannot leave, and asking at once again would spin
         if self._timer is not None:
             if at is not None and self._timer.when() <= at:
                 return
@@ -285,9 +287,9 @@ class Link:
         self._handle(self.session.handle_timeout(self._loop.time()))
         self._transmit()
 
-    def _break(self, error: ProtocolError) -> None:
+    def _break(self, error: errors.ProtocolError) -> None:
         LOG.error("the gateway broke the protocol: %s", error)
-        self._close_socket(wire.CLOSE_PROTOCOL_ERROR)
+        self._close_socket(dial.CLOSE_PROTOCOL_ERROR)
         self._give_up(f"protocol error: {error}")
 
     def _close_socket(self, code: int) -> None:
@@ -300,15 +302,15 @@ class Link:
         if not self._dials:
             self._lost_at = self._loop.time()
         self._failure = reason
-        self._close_socket(wire.CLOSE_GOING_AWAY)
+        self._close_socket(dial.CLOSE_GOING_AWAY)
         if self._welcomed is not None and not self._welcomed.done():
             self._welcomed.set_exception(ConnectionError(reason))
         self._handle(self.session.socket_lost(self._loop.time()))
         self._arm()
         self._change()
 
-    def _handle(self, events: list[wire.Event]) -> None:
-        for event in events:
+    def _handle(self, happened: list[events.Event]) -> None:
+        for event in happened:
             if (handler := _HANDLERS.get(type(event))) is not None:
                 handler(self, event)
             elif (tell := STREAM_EVENTS.get(type(event))) is not None:
@@ -316,7 +318,7 @@ class Link:
                 if stream is not None:
                     tell(stream, event)
 
-    def _on_welcomed(self, event: wire.Welcomed) -> None:
+    def _on_welcomed(self, event: events.Welcomed) -> None:
         self._dials = 0
         self._was_welcomed = True
         if self._welcomed is not None and not self._welcomed.done():
@@ -324,20 +326,20 @@ class Link:
         self.wake()
         self._change()
 
-    def _on_granted(self, event: wire.LeaseGranted) -> None:
+    def _on_granted(self, event: events.LeaseGranted) -> None:
         self._is_granted = self._was_answered = True
         self._linger = event.linger
         self._change()
 
-    def _on_released(self, event: wire.LeaseReleased) -> None:
+    def _on_released(self, event: events.LeaseReleased) -> None:
         self._linger = 0.0
         self._change()
 
-    def _on_parked(self, event: wire.Parked) -> None:
+    def _on_parked(self, event: events.Parked) -> None:
         self._is_parked = self._was_answered = True
         self._change()
 
-    def _on_opened(self, event: wire.StreamOpened) -> None:
+    def _on_opened(self, event: events.StreamOpened) -> None:
         assert self._context is not None  # a stream is opened in a lease alone
         self._was_answered = True
         stream = LinkStream(self, event.stream, event.request, self._context)
@@ -352,20 +354,20 @@ class Link:
             task.exception()  # the stream has dealt with it; only what ends the process gets this far
         self._change()
 
-    def _on_closed(self, event: wire.StreamClosed) -> None:
+    def _on_closed(self, event: events.StreamClosed) -> None:
         self._streams.pop(event.stream, None)
         self._change()
 
-    def _on_socket_dead(self, event: wire.SocketDead) -> None:
+    def _on_socket_dead(self, event: events.SocketDead) -> None:
         self._drop_socket(event.reason)
 
-    def _on_ended(self, event: wire.SessionEnded) -> None:
+    def _on_ended(self, event: events.SessionEnded) -> None:
         self._failure = event.reason
-        self._close_socket(wire.CLOSE_NORMAL)
+        self._close_socket(dial.CLOSE_NORMAL)
         if self._welcomed is not None and not self._welcomed.done():
             self._welcomed.set_exception(ConnectionError(event.reason))
         for stream in self._running.values():
-            stream.cancel(Code.LOST)
+            stream.cancel(frames.Code.LOST)
         self._streams.clear()
         self._arm()
         self._change()
@@ -373,12 +375,12 @@ class Link:
 
 #: What the link itself does; the events of one stream are in `STREAM_EVENTS`.
 _HANDLERS: dict[type, Callable[..., None]] = {
-    wire.Welcomed: Link._on_welcomed,
-    wire.LeaseGranted: Link._on_granted,
-    wire.LeaseReleased: Link._on_released,
-    wire.Parked: Link._on_parked,
-    wire.StreamOpened: Link._on_opened,
-    wire.StreamClosed: Link._on_closed,
-    wire.SocketDead: Link._on_socket_dead,
-    wire.SessionEnded: Link._on_ended,
+    events.Welcomed: Link._on_welcomed,
+    events.LeaseGranted: Link._on_granted,
+    events.LeaseReleased: Link._on_released,
+    events.Parked: Link._on_parked,
+    events.StreamOpened: Link._on_opened,
+    events.StreamClosed: Link._on_closed,
+    events.SocketDead: Link._on_socket_dead,
+    events.SessionEnded: Link._on_ended,
 }

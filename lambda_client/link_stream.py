@@ -8,10 +8,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from lambda_client import wire
 from lambda_client.stream import LambdaContext, LengthMismatch, Pair, Stream
-from lambda_client.wire import Code
-from lambda_client.wire import Request as Opening
+from lambda_client.wire import events, frames
 
 if TYPE_CHECKING:
     from lambda_client.link import Link
@@ -24,7 +22,7 @@ BURST = 64  # pieces sent without waiting before other streams get a turn of the
 class LinkStream(Stream):
     """Begins with REQUEST. Its own direction ends only when the handler's code has stopped; then its task ends."""
 
-    def __init__(self, link: Link, number: int, opening: Opening, context: LambdaContext) -> None:
+    def __init__(self, link: Link, number: int, opening: frames.Request, context: LambdaContext) -> None:
         super().__init__(opening, opening.exchange.hex(), context)
         self.number = number
         self._link = link
@@ -34,7 +32,7 @@ class LinkStream(Stream):
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
         self._burst = 0
-        self._code = Code.CANCELLED
+        self._code = frames.Code.CANCELLED
         self.task = asyncio.get_running_loop().create_task(self._run())
 
     # For the handler's code
@@ -111,7 +109,7 @@ class LinkStream(Stream):
     def writable(self) -> None:
         _wake(self._writer)
 
-    def cancel(self, code: Code) -> None:
+    def cancel(self, code: frames.Code) -> None:
         """Nobody waits for the response any more: stop the code, then end the stream with `code`. Idempotent."""
         if self.is_cancelled or self.task.done():
             return
@@ -129,10 +127,10 @@ class LinkStream(Stream):
         self.task.cancel()
 
     async def _run(self) -> None:
-        code = Code.INTERNAL
+        code = frames.Code.INTERNAL
         try:
             await self._link.run(self)
-            code = Code.NO_ERROR if self.has_finished else Code.INTERNAL
+            code = frames.Code.NO_ERROR if self.has_finished else frames.Code.INTERNAL
         except asyncio.CancelledError:
             if not self.is_cancelled:
                 LOG.exception("request %s: the handler's code was cancelled from within", self.id)
@@ -140,14 +138,14 @@ class LinkStream(Stream):
             self._end(code)
             raise
         except LengthMismatch as error:
-            code = Code.MISMATCH
+            code = frames.Code.MISMATCH
             LOG.error("request %s: %s", self.id, error)
         except BaseException as error:
             if not self.is_cancelled:
                 LOG.exception("request %s: the handler raised %s", self.id, type(error).__name__)
         self._end(self._code if self.is_cancelled else code)
 
-    def _end(self, code: Code) -> None:
+    def _end(self, code: frames.Code) -> None:
         """Both directions: ours ends now if it has not, and what is unread of the request is not wanted."""
         session = self._link.session
         self._pieces.clear()
@@ -165,9 +163,9 @@ def _wake(future: asyncio.Future[None] | None) -> None:
 
 #: What a stream does when its session tells of it.
 STREAM_EVENTS: dict[type, Callable[[LinkStream, Any], None]] = {
-    wire.DataReceived: lambda stream, event: stream.body_came(bytes(event.data), event.end),
-    wire.TrailersReceived: lambda stream, event: stream.body_came(b"", True),
-    wire.StreamReset: lambda stream, event: stream.body_was_cut(event.reason),
-    wire.StreamStopped: lambda stream, event: stream.cancel(Code.CANCELLED),
-    wire.StreamWritable: lambda stream, event: stream.writable(),
+    events.DataReceived: lambda stream, event: stream.body_came(bytes(event.data), event.end),
+    events.TrailersReceived: lambda stream, event: stream.body_came(b"", True),
+    events.StreamReset: lambda stream, event: stream.body_was_cut(event.reason),
+    events.StreamStopped: lambda stream, event: stream.cancel(frames.Code.CANCELLED),
+    events.StreamWritable: lambda stream, event: stream.writable(),
 }

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from lambda_client.wire import Request as Opening
+    from lambda_client.wire import frames
 
 Pair = tuple[bytes, bytes]
 
@@ -34,7 +34,7 @@ class LengthMismatch(Exception):
 class Stream(ABC):
     """Begins with a request, ends when its response has ended and its code has stopped. Of the event loop alone."""
 
-    def __init__(self, opening: Opening, identity: str, context: LambdaContext) -> None:
+    def __init__(self, opening: frames.Request, identity: str, context: LambdaContext) -> None:
         self.opening = opening
         self.id = identity
         self.context = context

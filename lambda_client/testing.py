@@ -24,7 +24,6 @@ from lambda_client.handler import StreamHandler
 from lambda_client.response import encode_piece
 from lambda_client.testing_gateway import TIMEOUT, Exchange, GatewayEnd, MemorySocket
 from lambda_client.trust import Endpoint
-from lambda_client.wire import gateway
 
 __all__ = ["BrokenResponse", "TestClient", "TestResponse"]
 
@@ -213,7 +212,7 @@ class TestClient:
                 if self._is_closed:
                     break
             try:
-                event = {wire.INVITATION_KEY: self._invite()}
+                event = {wire.invitation.INVITATION_KEY: self._invite()}
                 answer = self._environment.invoke(event, TestContext(self._timeout))
                 if answer.get("dialback") != 1:
                     raise RuntimeError(f"the invitation was not accepted: {answer}")
@@ -228,13 +227,13 @@ class TestClient:
             self._waiting.popleft().news.put(("error", f"the invocation failed: {error!r}"))
 
     def _invite(self) -> str:
-        keyring = wire.Keyring.parse(self._key.hex())
-        kid = gateway().key_id(keyring.signing)
-        invitation = wire.Invitation(kid, os.urandom(16), "test", BOOT, URL, int(time.time()) + 60)
-        return str(gateway().sign(invitation, keyring.signing))
+        keyring = wire.invitation.Keyring.parse(self._key.hex())
+        kid = wire.invitation.key_id(keyring.signing)
+        invitation = wire.invitation.Invitation(kid, os.urandom(16), "test", BOOT, URL, int(time.time()) + 60)
+        return wire.invitation.sign(invitation, keyring.signing)
 
     async def _dial(self, endpoint: Endpoint, headers: list[tuple[str, str]], listener: Listener) -> MemorySocket:
-        dial = wire.Dial.from_headers({name.lower(): value for name, value in headers})
+        dial = wire.dial.Dial.from_headers({name.lower(): value for name, value in headers})
         end = self._ends.get(dial.session)
         if end is None:
             self._ends.clear()

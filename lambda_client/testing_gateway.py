@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from lambda_client import wire
 from lambda_client.dial import Listener
-from lambda_client.wire import Code, gateway
+from lambda_client.wire import dial, events, frames, gateway_session
 
 TIMEOUT = 10.0  # seconds that a test waits for the next thing to come
 SOCKET_ROOM = 256 << 10  # bytes handed over in one turn
@@ -23,7 +22,7 @@ class Exchange:
     """One request of a test: what goes to the function, and the news that come back. Shared by two threads."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, head: tuple[bytes, bytes, wire.Headers, dict[str, Any]]
+        self, loop: asyncio.AbstractEventLoop, head: tuple[bytes, bytes, frames.Headers, dict[str, Any]]
     ) -> None:
         self.id = os.urandom(16)
         self.method, self.target, self.headers, self.options = head
@@ -91,7 +90,7 @@ class GatewayEnd:
     """The gateway's end of one session. Begins with the first dial, ends with the session."""
 
     def __init__(self, session_id: bytes, waiting: deque[Exchange], linger: float = 0.0) -> None:
-        self.session = gateway().GatewaySession(session_id)
+        self.session = gateway_session()(session_id)
         self._loop = asyncio.get_running_loop()
         self._waiting = waiting
         self._linger = linger
@@ -100,9 +99,9 @@ class GatewayEnd:
         self._is_due = False
         self._timer: asyncio.TimerHandle | None = None
 
-    def attach(self, dial: wire.Dial, send: Callable[[bytes], object]) -> None:
+    def attach(self, dialled: dial.Dial, send: Callable[[bytes], object]) -> None:
         """A dial whose proof was checked has opened a socket. Raises `DialRefused`."""
-        self.session.accept(dial, self._loop.time())
+        self.session.accept(dialled, self._loop.time())
         self._send = send
         self.wake()
 
@@ -126,8 +125,8 @@ class GatewayEnd:
         self.wake()
 
     def cancel(self, exchange: Exchange) -> None:
-        self.session.reset(exchange.number, Code.CANCELLED)
-        self.session.stop(exchange.number, Code.CANCELLED)
+        self.session.reset(exchange.number, frames.Code.CANCELLED)
+        self.session.stop(exchange.number, frames.Code.CANCELLED)
         exchange.stop_upload()
         exchange.news.put(("error", "the test has disconnected"))
 
@@ -153,46 +152,46 @@ class GatewayEnd:
         self._handle(self.session.handle_timeout(self._loop.time()))
         self._transmit()
 
-    def _handle(self, events: list[wire.Event]) -> None:
-        for event in events:
-            if isinstance(event, wire.LeaseOffered):
+    def _handle(self, happened: list[events.Event]) -> None:
+        for event in happened:
+            if isinstance(event, events.LeaseOffered):
                 if self._waiting:
                     self.open_waiting()
                     self.session.grant(event.lease, self._linger, self._loop.time())
                 else:
                     self.session.decline(event.lease)
-            elif isinstance(event, wire.SessionEnded):
+            elif isinstance(event, events.SessionEnded):
                 for exchange in self._exchanges.values():
                     exchange.stop_upload()
                     exchange.news.put(("error", event.reason))
             elif hasattr(event, "stream"):
                 exchange = self._exchanges[event.stream]
                 self._tell(exchange, event)
-                if isinstance(event, wire.StreamClosed):
+                if isinstance(event, events.StreamClosed):
                     del self._exchanges[event.stream]
                     self.open_waiting()
 
     def _tell(self, exchange: Exchange, event: Any) -> None:
-        if isinstance(event, wire.ResponseReceived):
+        if isinstance(event, events.ResponseReceived):
             exchange.news.put(("head", (event.response.status, event.response.headers)))
             if event.end:
                 exchange.news.put(("end", []))
             elif exchange.method == b"HEAD" or event.response.status in (204, 304):
-                self.session.stop(exchange.number, Code.NO_ERROR)
+                self.session.stop(exchange.number, frames.Code.NO_ERROR)
                 exchange.news.put(("end", []))
-        elif isinstance(event, wire.DataReceived):
+        elif isinstance(event, events.DataReceived):
             if len(event.data):
                 exchange.news.put(("data", bytes(event.data)))
             if event.end:
                 exchange.news.put(("end", []))
-        elif isinstance(event, wire.TrailersReceived):
+        elif isinstance(event, events.TrailersReceived):
             exchange.news.put(("end", event.headers))
-        elif isinstance(event, wire.StreamReset):
-            exchange.news.put(("error", f"the handler's side ended it: {Code(event.code).name}"))
-        elif isinstance(event, wire.StreamStopped):
+        elif isinstance(event, events.StreamReset):
+            exchange.news.put(("error", f"the handler's side ended it: {frames.Code(event.code).name}"))
+        elif isinstance(event, events.StreamStopped):
             exchange.stop_upload()
-            self.session.reset(exchange.number, Code.NO_ERROR)
-        elif isinstance(event, wire.StreamWritable):
+            self.session.reset(exchange.number, frames.Code.NO_ERROR)
+        elif isinstance(event, events.StreamWritable):
             exchange.writable()
 
 

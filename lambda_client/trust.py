@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from lambda_client.wire import Invitation, InvitationRefused, Keyring, session_key, verify
+from lambda_client.wire import errors, invitation
+
+Invitation = invitation.Invitation
 
 LOG = logging.getLogger("dialback")
 
@@ -70,7 +72,7 @@ class Admitted(NamedTuple):
         return f"Admitted({self.invitation})"
 
     def session_key(self, session: bytes) -> bytes:
-        return session_key(self.key, self.invitation.nonce, session)
+        return invitation.session_key(self.key, self.invitation.nonce, session)
 
 
 class Trust:
@@ -91,12 +93,12 @@ class Trust:
         if self._keyring is None or not self._allowed:
             missing = "DIALBACK_SECRET" if self._keyring is None else "DIALBACK_GATEWAY"
             LOG.error("an invitation was refused: this function has no usable %s", missing)
-            raise InvitationRefused("unconfigured")
-        invitation = verify(token, self._keyring, now)
+            raise errors.InvitationRefused("unconfigured")
+        invited = invitation.verify(token, self._keyring, now)
         try:
-            endpoint = Endpoint.parse(invitation.url)
+            endpoint = Endpoint.parse(invited.url)
         except ValueError:
-            raise InvitationRefused("address") from None
+            raise errors.InvitationRefused("address") from None
         if not any(endpoint.matches(allowed) for allowed in self._allowed):
             LOG.error(
                 "an invitation to %s://%s:%d was refused: DIALBACK_GATEWAY does not name it",
@@ -104,11 +106,11 @@ class Trust:
                 endpoint.host,
                 endpoint.port,
             )
-            raise InvitationRefused("address")
+            raise errors.InvitationRefused("address")
         self._check_secure(endpoint)
-        key = self._keyring.get(invitation.kid)
+        key = self._keyring.get(invited.kid)
         assert key is not None  # it has just verified the signature
-        return Admitted(token, invitation, endpoint, key)
+        return Admitted(token, invited, endpoint, key)
 
     def _check_secure(self, endpoint: Endpoint) -> None:
         if endpoint.is_secure or endpoint.is_loopback:
@@ -117,7 +119,7 @@ class Trust:
             LOG.error(
                 "an invitation to ws://%s was refused: use wss://, or set DIALBACK_ALLOW_INSECURE=1", endpoint.host
             )
-            raise InvitationRefused("address")
+            raise errors.InvitationRefused("address")
         if not self._has_warned:
             self._has_warned = True
             LOG.warning(
@@ -125,11 +127,11 @@ class Trust:
             )
 
 
-def _keyring(text: str) -> Keyring | None:
+def _keyring(text: str) -> invitation.Keyring | None:
     if not text.strip():
         return None
     try:
-        return Keyring.parse(text)
+        return invitation.Keyring.parse(text)
     except ValueError as error:
         LOG.error("DIALBACK_SECRET is not usable: %s", error)
         return None

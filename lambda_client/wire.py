@@ -6,7 +6,7 @@ same name. It would be found first; this module then says whose file was found a
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 
 def _explain(error: ImportError) -> ImportError:
@@ -31,99 +31,20 @@ def _explain(error: ImportError) -> ImportError:
 
 
 try:
-    from protocol.dial import (
-        CLOSE_GOING_AWAY,
-        CLOSE_NORMAL,
-        CLOSE_PROTOCOL_ERROR,
-        CLOSE_TOO_BIG,
-        CLOSE_UNSUPPORTED,
-        REASON_HEADER,
-        Dial,
-    )
-    from protocol.errors import REFUSALS, DialRefused, InvitationRefused, LocalError, ProtocolError
-    from protocol.events import (
-        DataReceived,
-        Event,
-        LeaseGranted,
-        LeaseOffered,
-        LeaseReleased,
-        Parked,
-        ResponseReceived,
-        SessionEnded,
-        SocketDead,
-        StreamClosed,
-        StreamOpened,
-        StreamReset,
-        StreamStopped,
-        StreamWritable,
-        TrailersReceived,
-        Welcomed,
-    )
-    from protocol.frames import MAX_FRAME_SIZE, Code, Request
+    from protocol import dial, errors, events, frames, invitation
     from protocol.function_session import FunctionSession
-    from protocol.invitation import (
-        INVITATION_CONTENT_TYPE,
-        INVITATION_KEY,
-        Invitation,
-        Keyring,
-        session_key,
-        verify,
-    )
 except ImportError as error:
-    raise _explain(error) from error
+    explained = _explain(error)
+    raise explained from (None if explained is error else error)
 
-Headers = list[tuple[bytes, bytes]]
+if TYPE_CHECKING:
+    from protocol.gateway_session import GatewaySession
 
-
-def gateway() -> Any:
-    """The other side's names, which only a test needs: `GatewaySession`, `SessionOptions`, `sign`, `key_id`."""
-    from types import SimpleNamespace
-
-    from protocol.gateway_session import GatewaySession, SessionOptions
-    from protocol.invitation import key_id, sign
-
-    return SimpleNamespace(GatewaySession=GatewaySession, SessionOptions=SessionOptions, sign=sign, key_id=key_id)
+__all__ = ["FunctionSession", "dial", "errors", "events", "frames", "gateway_session", "invitation"]
 
 
-__all__ = [
-    "CLOSE_GOING_AWAY",
-    "CLOSE_NORMAL",
-    "CLOSE_PROTOCOL_ERROR",
-    "CLOSE_TOO_BIG",
-    "CLOSE_UNSUPPORTED",
-    "INVITATION_CONTENT_TYPE",
-    "INVITATION_KEY",
-    "MAX_FRAME_SIZE",
-    "REASON_HEADER",
-    "REFUSALS",
-    "Code",
-    "DataReceived",
-    "Dial",
-    "DialRefused",
-    "Event",
-    "FunctionSession",
-    "Headers",
-    "Invitation",
-    "InvitationRefused",
-    "Keyring",
-    "LeaseGranted",
-    "LeaseOffered",
-    "LeaseReleased",
-    "LocalError",
-    "Parked",
-    "ProtocolError",
-    "Request",
-    "ResponseReceived",
-    "SessionEnded",
-    "SocketDead",
-    "StreamClosed",
-    "StreamOpened",
-    "StreamReset",
-    "StreamStopped",
-    "StreamWritable",
-    "TrailersReceived",
-    "Welcomed",
-    "gateway",
-    "session_key",
-    "verify",
-]
+def gateway_session() -> type[GatewaySession]:
+    """The other side's session, which only a test needs."""
+    from protocol.gateway_session import GatewaySession
+
+    return GatewaySession

@@ -15,6 +15,7 @@ import pytest
 from lambda_client import Request, Response, SyncRequest, stream_handler
 from lambda_client.link import Link
 from lambda_client.testing import BrokenResponse, TestClient
+from lambda_client.testing_gateway import MemorySocket
 
 
 def ask(handler: Any, *arguments: Any, **options: Any) -> Any:
@@ -294,6 +295,45 @@ def test_an_upload_that_is_not_read_is_held_back_and_stopped_at_the_end() -> Non
 
     assert ask(handler, "POST", "/", content=content()).text == "enough"
     assert taken < 1000 * 65_536
+
+
+def test_an_acknowledgement_that_finds_no_room_does_not_spin(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[float] = []
+    on_timer = Link._on_timer
+
+    def counting(link: Link) -> None:
+        looks.append(link._loop.time())
+        on_timer(link)
+
+    monkeypatch.setattr(Link, "_on_timer", counting)
+    sockets: list[MemorySocket] = []
+    made = MemorySocket.__init__
+
+    def remember(socket: MemorySocket, *arguments: Any) -> None:
+        made(socket, *arguments)
+        sockets.append(socket)
+
+    monkeypatch.setattr(MemorySocket, "__init__", remember)
+
+    async def handler(request: Request) -> str:
+        sockets[0].room = 0
+        body = await request.read()  # which leaves an acknowledgement due
+        await asyncio.sleep(0.3)
+        sockets[0].room = 1 << 18
+        current_link.wake()
+        return str(len(body))
+
+    current_link: Any = None
+    opened = Link.opened
+
+    def remember_link(link: Link, socket: Any) -> None:
+        nonlocal current_link
+        current_link = link
+        opened(link, socket)
+
+    monkeypatch.setattr(Link, "opened", remember_link)
+    assert ask(handler, "POST", "/", content=b"abc").text == "3"
+    assert 1 <= len(looks) <= 10
 
 
 # Failures
