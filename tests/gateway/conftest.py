@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import pytest
 import uvloop
 
-DATA_PATH = "test_ingress"
+DATA_PATH = ("test_ingress", "test_endpoint", "test_link", "test_server")
 
 
 @pytest.hookimpl(tryfirst=True)
