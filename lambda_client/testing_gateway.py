@@ -89,8 +89,9 @@ class Exchange:
 class GatewayEnd:
     """The gateway's end of one session. Begins with the first dial, ends with the session."""
 
-    def __init__(self, session_id: bytes, waiting: deque[Exchange], linger: float = 0.0) -> None:
-        self.session = gateway_session()(session_id)
+    def __init__(self, session_id: bytes, waiting: deque[Exchange], linger: float = 0.0, options: Any = None) -> None:
+        """`linger`: seconds; `options`: `protocol`'s `SessionOptions`."""
+        self.session = gateway_session()(session_id, options)
         self._loop = asyncio.get_running_loop()
         self._waiting = waiting
         self._linger = linger

@@ -21,6 +21,7 @@ from websockets.http11 import Request, Response
 from lambda_client.testing_gateway import Exchange, GatewayEnd
 from protocol.dial import Dial
 from protocol.errors import REFUSALS, DialRefused
+from protocol.gateway_session import SessionOptions
 from protocol.invitation import Invitation, key_id, read, session_key, sign
 
 SECRET = "a secret of thirty-two bytes or more"
@@ -30,11 +31,15 @@ T = TypeVar("T")
 class LoopbackGateway:
     """Begins with `start`, ends with `stop`."""
 
-    def __init__(self, *, linger: float = 0.0, tls: Any = None, scheme: str = "ws") -> None:
+    def __init__(
+        self, *, linger: float = 0.0, tls: Any = None, scheme: str = "ws", options: SessionOptions | None = None
+    ) -> None:
         self.boot = os.urandom(4).hex()
         self.linger = linger
+        self.options = options
         self.dials: list[Dial] = []
         self.refuse: deque[tuple[int, dict[str, str]]] = deque()  # answers to the coming dials
+        self.on_end: Callable[[GatewayEnd], None] | None = None
         self.on_dial: Callable[[ServerConnection], Coroutine[Any, Any, None]] | None = None
         self.waiting: deque[Exchange] = deque()
         self.ends: dict[bytes, GatewayEnd] = {}
@@ -44,6 +49,7 @@ class LoopbackGateway:
         self._keys: dict[bytes, bytes] = {}
         self._sockets: list[ServerConnection] = []
         self._server: Server | None = None
+        self._dialled = threading.Condition()
         self._thread = threading.Thread(target=self.loop.run_forever, name="gateway", daemon=True)
 
     def start(self) -> LoopbackGateway:
@@ -92,6 +98,10 @@ class LoopbackGateway:
         self.loop.call_soon_threadsafe(lambda: [end.open_waiting() for end in self.ends.values()])
         return exchange
 
+    def wait_for_dials(self, count: int) -> None:
+        with self._dialled:
+            assert self._dialled.wait_for(lambda: len(self.dials) >= count, 10)
+
     def cut(self) -> None:
         """Every socket breaks, without a goodbye."""
 
@@ -128,7 +138,9 @@ class LoopbackGateway:
             response = connection.respond(REFUSALS[refusal.reason], "no\n")
             response.headers["Dialback-Reason"] = refusal.reason
             return response
-        self.dials.append(dial)
+        with self._dialled:
+            self.dials.append(dial)
+            self._dialled.notify_all()
         connection.dial = dial  # type: ignore[attr-defined]
         return None
 
@@ -151,7 +163,9 @@ class LoopbackGateway:
         dial: Dial = connection.dial  # type: ignore[attr-defined]
         end = self.ends.get(dial.session)
         if end is None:
-            end = self.ends[dial.session] = GatewayEnd(dial.session, self.waiting, self.linger)
+            end = self.ends[dial.session] = GatewayEnd(dial.session, self.waiting, self.linger, self.options)
+            if self.on_end is not None:
+                self.on_end(end)
         elif end.session.is_attached:
             end.lost()
         outgoing: asyncio.Queue[bytes] = asyncio.Queue()

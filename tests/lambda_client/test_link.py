@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -13,8 +14,9 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 
 from lambda_client import Request, Response, SyncRequest, stream_handler
-from lambda_client.testing_gateway import Exchange
-from protocol.frames import Ack, Welcome, encode
+from lambda_client.testing_gateway import Exchange, GatewayEnd
+from protocol.frames import Ack, Park, Welcome, decode, encode
+from protocol.gateway_session import SessionOptions
 from tests.lambda_client.conftest import Function
 from tests.lambda_client.loopback_gateway import LoopbackGateway
 
@@ -266,7 +268,111 @@ def test_code_that_does_not_stop_is_left_behind_in_time(
         release.set()
 
 
-Answer = Callable[[ServerConnection], object]
+# Silence
+
+
+def test_a_park_that_nobody_answers_is_given_up_after_a_second(gateway: LoopbackGateway, function: Make) -> None:
+    exchange = gateway.ask()
+    lambda_ = function(hello, gateway)
+    parked: list[bytes] = []
+
+    def deaf_to_park(end: GatewayEnd) -> None:
+        receive = end.received
+
+        def filtered(message: bytes) -> None:
+            if type(decode(message)) is Park:
+                parked.append(message)
+            else:
+                receive(message)
+
+        end.received = filtered  # type: ignore[method-assign]
+
+    gateway.on_end = deaf_to_park
+    started = time.monotonic()
+    answer = lambda_.invoke(gateway.invite()).result(10)
+    assert answer == {"dialback": 1, "lease": 1, "outcome": "lost: PARK was not answered"}
+    assert 1 <= time.monotonic() - started < 2
+    assert len(parked) == 1
+    assert head_of(exchange)[0] == 200
+
+
+def test_a_socket_that_falls_silent_while_leased_is_replaced_and_the_stream_goes_on(function: Make) -> None:
+    # This gateway sends no pings, so a stream that says nothing is three intervals of silence.
+    gateway = LoopbackGateway(options=SessionOptions(grace=5, ping=0.1)).start()
+    try:
+        go_on = threading.Event()
+
+        @stream_handler
+        def handler(request: SyncRequest) -> Iterator[str]:
+            yield "before"
+            assert go_on.wait(10)
+            yield "after"
+
+        exchange = gateway.ask()
+        running = function(handler, gateway).invoke(gateway.invite())
+        head_of(exchange)
+        assert exchange.next_news() == ("data", b"before")
+        gateway.wait_for_dials(2)
+        go_on.set()
+        assert body_of(exchange) == b"after"
+        assert running.result(10)["outcome"] == "parked"
+        assert len({dial.session for dial in gateway.dials}) == 1
+    finally:
+        gateway.stop()
+
+
+def test_a_gateway_that_never_answers_the_upgrade_is_given_up(
+    gateway: LoopbackGateway, function: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lambda_client.link.DIAL_TIMEOUT", 0.2)
+    monkeypatch.setattr("lambda_client.link.FIRST_DIAL_PATIENCE", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        address = f"ws://127.0.0.1:{mute.getsockname()[1]}"
+        lambda_ = function(hello, gateway, DIALBACK_GATEWAY=address)
+        answer = lambda_.invoke(gateway.invite(url=f"{address}/x")).result(10)
+    assert answer == {"dialback": 1, "lease": None, "outcome": "unreachable: TimeoutError"}
+
+
+def test_a_gateway_that_never_welcomes_is_given_up(
+    gateway: LoopbackGateway, function: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lambda_client.link.DIAL_TIMEOUT", 0.2)
+    monkeypatch.setattr("lambda_client.link.FIRST_DIAL_PATIENCE", 0.3)
+
+    async def mute(connection: ServerConnection) -> None:
+        await connection.wait_closed()
+
+    gateway.on_dial = mute
+    answer = function(hello, gateway).invoke(gateway.invite()).result(10)
+    assert answer == {"dialback": 1, "lease": None, "outcome": "unreachable: TimeoutError"}
+    assert [dial.epoch for dial in gateway.dials] == [1, 2], "with the same invitation, in the same session"
+
+
+def test_a_session_whose_grace_is_over_cancels_its_streams(function: Make) -> None:
+    gateway = LoopbackGateway(options=SessionOptions(grace=0.2, ping=10)).start()
+    try:
+        stopped = threading.Event()
+
+        @stream_handler
+        async def endless(request: Request) -> AsyncIterator[str]:
+            try:
+                yield "x"
+                await asyncio.Event().wait()
+            finally:
+                stopped.set()
+
+        exchange = gateway.ask()
+        running = function(endless, gateway).invoke(gateway.invite())
+        head_of(exchange)
+        gateway.refuse.extend([(503, {})] * 20)
+        gateway.cut()
+        assert running.result(10) == {"dialback": 1, "lease": 1, "outcome": "lost: the grace is over"}
+        assert stopped.is_set()
+    finally:
+        gateway.stop()
+
+
+# Rules that a gateway breaks
 
 
 async def speaks_text(connection: ServerConnection) -> None:
