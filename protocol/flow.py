@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from protocol.errors import ProtocolError
+from protocol.errors import LocalError, ProtocolError
 
 INITIAL_WINDOW: Final = 64 << 10  # bytes
 MAX_WINDOW: Final = 4 << 20  # bytes; 80 MB/s over 50 ms of round trip
 #: Bytes granted and not consumed, over all streams of a session, above which no window widens.
 RECEIVE_BUDGET: Final = 32 << 20
 _GRANT_SHARE: Final = 4  # a grant is sent when it has grown by a quarter of the window
+_WIDEN_ROUND_TRIPS: Final = 2  # a window that is consumed within so many is what slows the sender down
 
 
 class SendCredit:
@@ -36,9 +37,9 @@ class SendCredit:
 
 
 class Budget:
-    """What a session's receiving directions have granted and nobody consumed yet, in bytes.
+    """What receiving directions have granted and nobody consumed yet, in bytes.
 
-    Begins and ends with the session.
+    Of one session, or of several that share one memory; begins and ends with its owner.
     """
 
     __slots__ = ("outstanding", "total")
@@ -49,8 +50,10 @@ class Budget:
 
 
 class ReceiveCredit:
-    """How far the peer may send in one direction. Begins with our first credit; `close` ends it and gives its share of
-    the budget back."""
+    """How far the peer may send in one direction.
+
+    Begins with our first credit; `close` ends it and gives its share of the budget back.
+    """
 
     __slots__ = ("_budget", "_mark", "_mark_at", "consumed", "granted", "received", "window")
 
@@ -72,12 +75,18 @@ class ReceiveCredit:
         self.received += size
 
     def consume(self, size: int, now: float, round_trip: float) -> int | None:
-        """The consumer took `size` bytes. A new absolute grant when one is due, else None. `round_trip` in seconds."""
+        """The consumer took `size` bytes. A new absolute grant when one is due, else None. `round_trip` in seconds.
+
+        Raises `LocalError` for more than was received: a grant for bytes that are still to come would bound nothing.
+        """
+        if size < 0 or self.consumed + size > self.received:
+            raise LocalError("more bytes were consumed than came")
         self.consumed += size
         self._budget.outstanding -= size
         if self.consumed - self._mark >= self.window:
+            is_fast = now - self._mark_at <= _WIDEN_ROUND_TRIPS * round_trip
             fits = self._budget.outstanding + self.window <= self._budget.total
-            if now - self._mark_at <= 2 * round_trip and self.window < MAX_WINDOW and fits:
+            if is_fast and fits and self.window < MAX_WINDOW:
                 self.window = min(2 * self.window, MAX_WINDOW)
             self._mark, self._mark_at = self.consumed, now
         return self.grant()
@@ -92,6 +101,6 @@ class ReceiveCredit:
         return target
 
     def close(self) -> None:
-        """Nothing more will come. Idempotent."""
+        """Nothing more will be consumed. Idempotent; what still comes is checked against what was granted."""
         self._budget.outstanding -= self.granted - self.consumed
         self.consumed = self.granted

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from protocol import events as ev
+from protocol.codec import encode
 from protocol.dial import Dial, Limits
 from protocol.errors import DialRefused, LocalError, ProtocolError
 from protocol.events import Event
-from protocol.flow import MAX_WINDOW, Budget
+from protocol.flow import Budget
 from protocol.frames import (
     DATA_SIZE,
     MAX_STREAM,
@@ -23,19 +24,19 @@ from protocol.frames import (
     Request,
     Response,
     Welcome,
-    encode,
 )
 from protocol.lease import ANSWER_SILENCE, GATEWAY_LEASE, LeaseInput, LeaseState
 from protocol.lease import step as lease_step
 from protocol.session import Session
-from protocol.stream import Input, State, Stream, step
+from protocol.stream import Input, Stream, step
 
 
 @dataclass(frozen=True, slots=True)
 class SessionOptions:
     """What the gateway says in WELCOME.
 
-    `grace`: seconds that a leased session outlives its socket; `ping`: seconds between pings.
+    `grace`: seconds that a leased session outlives its socket, and that a new one waits for its first LEASE; `ping`:
+    seconds between pings.
     """
 
     grace: float = 30.0
@@ -57,10 +58,12 @@ class GatewaySession(Session):
         self.options = options or SessionOptions()
         super().__init__(session_id, self.options.limits, data_size=data_size, budget=budget)
         self.places = 0  # of the present lease
-        self._is_fresh = True  # no lease was ever offered
         self._lease_ends = 0.0
-        self._answer: bytes | None = None  # WELCOME, until it was sent
-        self._unannounced: set[int] = set()  # streams whose REQUEST waits
+        self._is_released = False
+        self._welcome: bytes | None = None  # until it was sent
+        self._last_announced = 0  # the highest stream that the peer knows
+        self._asked: Park | None = None  # a PARK that waits for a stream which nobody was told of
+        self._ping = self.options.ping
         self._handlers |= {
             Lease: self._on_lease,
             Park: self._on_park,
@@ -78,41 +81,42 @@ class GatewaySession(Session):
             raise DialRefused("unknown")
         if dial.epoch <= self.epoch:
             raise DialRefused("superseded")
+        is_fresh = not self.lease
         self._detach()
         self.epoch = dial.epoch
+        self._attach(dial.received, now)
         self._peer_credit = dial.limits.credit
         self._receiver.expect(dial.limits.unacked, dial.limits.frames)
-        self._attach(dial.received, now)
         if self.is_leased and dial.remaining > 0:
             self._lease_ends = now + dial.remaining
-        self._deadlines.pop("grace", None)
-        self._ping = self.options.ping
+        if is_fresh:
+            self._deadlines.setdefault("grace", now + self.options.grace)
+        else:
+            self._deadlines.pop("grace", None)
+        if self.is_leased:
+            self._deadlines["ping"] = now + self._ping
         limits = self.limits
         options = {
             "grace": int(self.options.grace * 1000),
-            "ping": int(self.options.ping * 1000),
+            "ping": int(self._ping * 1000),
             "credit": limits.credit,
             "unacked": limits.unacked,
             "frames": limits.frames,
             "features": [],
         }
-        self._answer = encode(Welcome(self._receiver.state(), dial.epoch, options))
-        if self.is_leased:
-            self._deadlines["ping"] = now + self._ping
+        self._welcome = encode(Welcome(self._receiver.state(), dial.epoch, options))
 
     def socket_lost(self, now: float) -> list[Event]:
         """The socket is gone. Leased, or not yet: the session waits for its grace. Parked: it ends."""
-        if not self.is_ended and self.is_attached:
+        if self.is_attached:
             self._detach()
             self._deadlines.pop("ping", None)
-            if self.is_leased:
-                self._deadlines["grace"] = max(now, min(now + self.options.grace, self._lease_ends))
-            elif self._is_fresh:
-                self._deadlines["grace"] = now + self.options.grace
-            else:
-                self._end("a parked link lost its socket")
             if "answer" in self._deadlines:
                 self._end("its invocation was answered")
+            elif self.is_leased:
+                self._deadlines["grace"] = max(now, min(now + self.options.grace, self._lease_ends))
+            elif self.lease:
+                self._end("a parked link lost its socket")
         return self.pending_events()
 
     def invocation_answered(self, now: float) -> list[Event]:
@@ -127,8 +131,8 @@ class GatewaySession(Session):
 
     def grant(self, lease: int, linger: float, now: float) -> None:
         """Answer an offer, after the streams that waited for it were opened. `linger` in seconds."""
+        frame = encode(Leased(lease, {"linger": max(0, int(linger * 1000))}))
         self._answer_offer(lease, LeaseInput.GRANT)
-        frame = encode(Leased(lease, {"linger": int(linger * 1000)}))
         self._scheduler.head(None, frame)
         self._deadlines["ping"] = now + self._ping
 
@@ -137,14 +141,13 @@ class GatewaySession(Session):
         if self._streams:
             raise LocalError("streams are open")
         self._answer_offer(lease, LeaseInput.PARKED)
-        self._disarm()
-        self._scheduler.control(lambda: Parked(lease, self._receiver.state()))
+        self._say_parked(lease)
 
     def release(self) -> None:
-        """Ask for an early end of the lease."""
-        if self.is_leased:
-            lease = self.lease
-            self._scheduler.control(lambda: Release(lease))
+        """Ask for an early end of the lease. Once for each lease; nothing happens without one."""
+        if self.is_leased and not self._is_released:
+            self._is_released = True
+            self._scheduler.head(None, encode(Release(self.lease)))
 
     @property
     def can_open(self) -> bool:
@@ -163,46 +166,45 @@ class GatewaySession(Session):
         request = Request(number, exchange, method, target, headers, options)
         frame = encode(request)
         self.lease_state = lease_step(GATEWAY_LEASE, self.lease_state, LeaseInput.REQUEST, LocalError)
-        window = min(int(options.get("window", self.limits.credit)), MAX_WINDOW)
+        window = options.get("window", self.limits.credit)
         send = 0 if options.get("expect") else self._peer_credit
-        stream = self._add(number, request, send=send, window=window, granted=window, now=now)
-        stream.send_state = self._head_state(stream, bool(options.get("end")))
-        self._unannounced.add(number)
+        stream = self._add(number, request, send=send, window=window, granted=window, is_announced=False, now=now)
+        stream.send_state = step(stream.send_state, Input.UPGRADE if stream.is_websocket else Input.HEAD, LocalError)
+        if options.get("end") and not stream.is_websocket:
+            stream.send_state = step(stream.send_state, Input.END, LocalError)
         self._scheduler.head(stream, frame)
         return number
 
-    @staticmethod
-    def _head_state(stream: Stream, end: bool) -> State:
-        state = step(stream.send_state, Input.UPGRADE if stream.is_websocket else Input.HEAD, LocalError)
-        return step(state, Input.END, LocalError) if end and not stream.is_websocket else state
-
     def frames_to_send(self, budget: int, now: float) -> list[bytes]:
-        if self._answer is not None and self._may_send():
-            welcome, self._answer = self._answer, None
-            return [welcome, *super().frames_to_send(budget - len(welcome), now)]
-        return super().frames_to_send(budget, now)
+        if self._welcome is None or not self.is_attached or budget <= 0:
+            return super().frames_to_send(budget, now)
+        welcome, self._welcome = self._welcome, None
+        self._is_welcomed = True
+        return [welcome, *super().frames_to_send(budget - len(welcome), now)]
 
     @property
     def has_frames_to_send(self) -> bool:
-        return self._may_send() and (self._answer is not None or self._scheduler.has_work)
+        return (self.is_attached and self._welcome is not None) or super().has_frames_to_send
 
     def _answer_offer(self, lease: int, answer: LeaseInput) -> None:
         if lease != self.lease or self.lease_state is not LeaseState.OFFERED:
             raise LocalError("no such offer")
         self.lease_state = lease_step(GATEWAY_LEASE, self.lease_state, answer, LocalError)
 
-    def _was_announced(self, stream: Stream) -> bool:
-        return stream.id not in self._unannounced
+    def _say_parked(self, lease: int) -> None:
+        self._disarm()
+        self._scheduler.control(lambda now: Parked(lease, self._receiver.state()))
 
     def _sent_of(self, stream: Stream) -> None:
-        if not stream.head_unsent:
-            self._unannounced.discard(stream.id)
+        if stream.id > self._last_announced:
+            self._last_announced = stream.id
+            self._asked = None  # the REQUEST voids it
         super()._sent_of(stream)
 
     def _close_if_over(self, stream: Stream) -> None:
-        if stream.is_over:
-            self._unannounced.discard(stream.id)
         super()._close_if_over(stream)
+        if self._asked is not None and not self._streams:
+            self._answer_park(self._asked)
 
     def _on_timeout(self, name: str, now: float) -> None:
         if name == "ping":
@@ -210,40 +212,47 @@ class GatewaySession(Session):
                 self._deadlines["ping"] = now + self._ping
                 self._events.append(ev.PingDue())
         elif name == "answer":
-            if now - self._heard_at >= ANSWER_SILENCE:
+            silent_at = self._heard_at + ANSWER_SILENCE
+            if now >= silent_at:
                 self._end("its invocation was answered")
             else:
-                self._deadlines["answer"] = self._heard_at + ANSWER_SILENCE
+                self._deadlines["answer"] = silent_at
         else:
             self._end("the grace is over")
 
     def _on_lease(self, frame: Lease, now: float) -> None:
-        self.lease_state = lease_step(GATEWAY_LEASE, self.lease_state, LeaseInput.OFFER, ProtocolError)
         if frame.lease <= self.lease:
             raise ProtocolError("a lease's number came twice")
-        self._is_fresh = False
+        self._sender.release(frame.received, now, may_be_old=True)
+        self.lease_state = lease_step(GATEWAY_LEASE, self.lease_state, LeaseInput.OFFER, ProtocolError)
         self.lease = frame.lease
         self.places = frame.places
         self._lease_ends = now + frame.remaining / 1000
+        self._is_released, self._asked = False, None
         self._deadlines.pop("answer", None)
-        self._sender.release(frame.received, now)
+        self._deadlines.pop("grace", None)
         self._events.append(ev.LeaseOffered(frame.lease, frame.invitation, frame.places, frame.remaining / 1000))
 
     def _on_park(self, frame: Park, now: float) -> None:
-        self._sender.release(frame.received, now)
-        if frame.lease != self.lease:
+        self._sender.release(frame.received, now, may_be_old=True)
+        if not self._is_present(frame.lease):
             return
-        if self.lease_state is LeaseState.OFFERED:
-            raise ProtocolError("PARK before LEASED")
-        if any(number <= frame.last_stream for number in self._streams):
-            raise ProtocolError("PARK with open streams")
+        if self.lease_state is not LeaseState.LEASED:
+            raise ProtocolError(f"PARK while {self.lease_state.value}")
+        if frame.last_stream > self._last_announced or any(number <= frame.last_stream for number in self._streams):
+            raise ProtocolError("PARK with open streams, or after one that never was")
+        if self._last_announced > frame.last_stream:
+            return  # the REQUEST that is on its way voids it
         if self._streams:
-            return  # what was opened since voids it
+            self._asked = frame
+        else:
+            self._answer_park(frame)
+
+    def _answer_park(self, frame: Park) -> None:
+        self._asked = None
         self.lease_state = lease_step(GATEWAY_LEASE, self.lease_state, LeaseInput.PARKED, ProtocolError)
-        lease = frame.lease
-        self._disarm()
-        self._scheduler.control(lambda: Parked(lease, self._receiver.state()))
-        self._events.append(ev.Parked(lease))
+        self._say_parked(frame.lease)
+        self._events.append(ev.Parked(frame.lease))
 
     def _on_informational(self, frame: Informational, now: float) -> None:
         stream = self._remote(frame.stream)
@@ -257,10 +266,10 @@ class GatewaySession(Session):
         stream = self._remote(frame.stream)
         if stream is None:
             return
-        if frame.status == 101 and not stream.is_websocket:
-            raise ProtocolError("101 to a request that is no WebSocket")
-        stream.receive(Input.UPGRADE if frame.status == 101 else Input.HEAD)
         end = bool(frame.options.get("end"))
+        if frame.status == 101 and (end or not stream.is_websocket):
+            raise ProtocolError("101 without messages, or to a request that is no WebSocket")
+        stream.receive(Input.UPGRADE if frame.status == 101 else Input.HEAD)
         if end:
             stream.receive(Input.END)
         if not stream.is_discarding:

@@ -58,22 +58,24 @@ class SendLedger:
         """Whether a frame of `size` bytes that may be held back may go now."""
         return self.bytes + size + FRAME_COST <= self._hold_bytes and len(self._kept) < self._hold_frames
 
-    def keep(self, frame: bytes, now: float) -> None:
-        """Give the frame the next number, as it is handed to the socket.
+    def has_control_room(self, size: int) -> bool:
+        """Whether a control frame of `size` bytes may go now: only the whole bound stops it."""
+        return self.bytes + size + FRAME_COST <= self._max_bytes and len(self._kept) < self._max_frames
 
-        Raises `ProtocolError` when the peer acknowledges nothing.
-        """
+    def keep(self, frame: bytes, now: float) -> None:
+        """Give the frame the next number, as it is handed to the socket. There is room: the caller has asked."""
         self.bytes += len(frame) + FRAME_COST
         self._kept.append((frame, now))
         self._position += 1
-        if self.bytes > self._max_bytes or len(self._kept) > self._max_frames:
-            raise ProtocolError("the peer does not acknowledge")
 
-    def release(self, received: int, now: float | None = None) -> None:
+    def release(self, received: int, now: float | None = None, *, may_be_old: bool = False) -> None:
         """The peer has received so many frames. With `now`, measure the round trip.
 
+        `may_be_old`: the count came in a frame that may be a replay, and is then ignored when a later one is known.
         Raises `ProtocolError` for an impossible count.
         """
+        if may_be_old and received < self.released:
+            return
         if not self.released <= received <= self.sent:
             raise ProtocolError(f"a count of {received}; between {self.released} and {self.sent} are possible")
         newest = 0.0
@@ -110,11 +112,12 @@ class SendLedger:
 class ReceiveLedger:
     """What was received in one direction, and when to say so. Begins and ends with the session."""
 
-    __slots__ = ("_bytes", "_frames", "_max_bytes", "_max_frames", "count", "due_at")
+    __slots__ = ("_bytes", "_frames", "_max_bytes", "_max_frames", "count", "due_at", "is_due")
 
     def __init__(self) -> None:
         self.count = 0  # counted frames received into the session
-        self.due_at: float | None = None  # when the oldest unacknowledged frame must be acknowledged
+        self.is_due = False  # an acknowledgement is to leave as soon as the socket takes it
+        self.due_at: float | None = None  # when it will be; None when it is, or nothing is unacknowledged
         self._bytes = 0
         self._frames = 0
         self._max_bytes = MAX_UNACKED_BYTES // _ACK_SHARE
@@ -130,15 +133,17 @@ class ReceiveLedger:
         self._bytes += size + FRAME_COST
         self._frames += 1
         if self._bytes >= self._max_bytes or self._frames >= self._max_frames:
-            self.due_at = now
-        elif self.due_at is None:
+            self.is_due, self.due_at = True, None
+        elif not self.is_due and self.due_at is None:
             self.due_at = now + ACK_DELAY
 
-    def is_due(self, now: float) -> bool:
-        return self.due_at is not None and self.due_at <= now
+    def pass_time(self, now: float) -> None:
+        """What has become due is due until it leaves: a full socket must not make a timer fire again and again."""
+        if self.due_at is not None and self.due_at <= now:
+            self.is_due, self.due_at = True, None
 
     def state(self) -> int:
         """The count, about to be told to the peer: nothing is due any more."""
         self._bytes = self._frames = 0
-        self.due_at = None
+        self.is_due, self.due_at = False, None
         return self.count

@@ -7,50 +7,53 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeAlias
 
-from protocol.frames import (
-    DATA_OVERHEAD,
-    DATA_SIZE,
-    Ack,
-    Bytes,
-    Close,
-    Credit,
-    Frame,
-    Trailers,
-    data_type,
-    encode,
-    encode_fixed,
-    message_type,
-)
+from protocol.codec import data_type, encode, encode_fixed, message_type
+from protocol.frames import DATA_OVERHEAD, DATA_SIZE, Ack, Bytes, Credit, Frame
 from protocol.ledger import ReceiveLedger, SendLedger
-from protocol.stream import QueuedClose, QueuedData, QueuedEnd, QueuedMessage, QueuedTrailers, Stream
+from protocol.stream import QueuedEnd, QueuedFrame, QueuedMessage, Stream
 
 QUANTUM: Final = 64 << 10  # bytes a stream may send in one turn
+LATE_SIZE: Final = 8 << 10  # bytes that a late frame may have: LEASE with the longest invitation fits
 
-Late = Callable[[], Frame]  # a frame that states the received count, made when it is sent
+#: A control frame that states a count or a remaining time, made when it is sent.
+Late: TypeAlias = Callable[[float], Frame]
 
 
 class Scheduler:
     """Of one session; it outlives sockets, and is asked only while one is attached."""
 
-    __slots__ = ("_control", "_credits", "_heads", "_receiver", "_ring", "_sender", "_sent_of", "data_size")
+    __slots__ = (
+        "_control",
+        "_credits",
+        "_heads",
+        "_lease_heads",
+        "_receiver",
+        "_ring",
+        "_sender",
+        "_sent_of",
+        "data_size",
+    )
 
     def __init__(
         self, sender: SendLedger, receiver: ReceiveLedger, sent_of: Callable[[Stream], None], data_size: int = DATA_SIZE
     ) -> None:
-        """`sent_of` is called after something of a stream was handed to the socket."""
+        """`sent_of` is called after something of a stream was handed to the socket. `data_size`: where bodies are cut,
+        in bytes."""
         self._sender = sender
         self._receiver = receiver
         self._sent_of = sent_of
-        self._control: deque[Late] = deque()
+        self._control: deque[bytes | Late] = deque()
         self._credits: dict[int, int] = {}  # stream -> the latest unsent grant
-        self._heads: deque[tuple[Stream | None, bytes]] = deque()  # a stream of None: LEASED, never held back
+        # A stream of None: LEASED or RELEASE, in order with the REQUESTs but never held back.
+        self._heads: deque[tuple[Stream | None, bytes]] = deque()
+        self._lease_heads = 0  # how many of the heads are such
         self._ring: deque[Stream] = deque()
         self.data_size = data_size
 
-    def control(self, late: Late) -> None:
-        self._control.append(late)
+    def control(self, frame: bytes | Late) -> None:
+        self._control.append(frame)
 
     def credit(self, stream: int, offset: int) -> None:
         """Unsent grants of a stream merge."""
@@ -58,47 +61,41 @@ class Scheduler:
 
     def head(self, stream: Stream | None, frame: bytes) -> None:
         self._heads.append((stream, frame))
-        if stream is not None:
+        if stream is None:
+            self._lease_heads += 1
+        else:
             stream.head_unsent += 1
 
     def schedule(self, stream: Stream) -> None:
-        """The stream has something to send and is not blocked by credit or by its own head."""
+        """The stream may have something to send."""
         if not stream.is_scheduled and stream.queue and not stream.head_unsent:
             stream.is_scheduled = True
             self._ring.append(stream)
 
-    def drop_heads(self, stream: Stream) -> None:
-        if stream.head_unsent:
-            self._heads = deque(entry for entry in self._heads if entry[0] is not stream)
-            stream.head_unsent = 0
-
     def forget(self, stream: Stream) -> None:
+        """No credit of ours matters to this stream any more."""
         self._credits.pop(stream.id, None)
 
     @property
     def has_work(self) -> bool:
+        """Whether `take` may have something, beside an acknowledgement."""
         return bool(self._control or self._credits or self._heads or self._ring or self._sender.has_replay)
 
-    @property
-    def has_unsent_request(self) -> bool:
-        return any(stream is not None for stream, _ in self._heads)
-
     def take(self, budget: int, now: float, *, acknowledge: bool) -> list[bytes]:
-        """The next frames, about `budget` bytes. Raises `ProtocolError` when the peer does not acknowledge."""
-        sender = self._sender
-        frames = sender.replay(budget)
-        budget -= sum(map(len, frames))
-        if sender.has_replay:
-            return frames
-        while self._control and budget > 0:
-            budget -= self._keep(frames, encode(self._control.popleft()()), now)
-        while self._credits and budget > 0:
-            stream, offset = next(iter(self._credits.items()))
-            del self._credits[stream]
-            budget -= self._keep(frames, encode(Credit(stream, offset)), now)
-        budget = self._take_heads(frames, budget, now)
-        self._take_streams(frames, budget, now)
-        if acknowledge and self._receiver.is_due(now):
+        """The next frames, about `budget` bytes, and an acknowledgement if one is due and wanted."""
+        frames: list[bytes] = []
+        if self._sender.has_replay:
+            frames = self._sender.replay(budget)
+            budget -= sum(map(len, frames))
+        if not self._sender.has_replay:
+            if self._control or self._credits:
+                budget = self._take_control(frames, budget, now)
+            if self._heads:
+                budget = self._take_heads(frames, budget, now)
+            if self._ring:
+                self._take_streams(frames, budget, now)
+        self._receiver.pass_time(now)
+        if acknowledge and self._receiver.is_due:
             frames.append(encode(Ack(self._receiver.state())))
         return frames
 
@@ -107,21 +104,43 @@ class Scheduler:
         frames.append(frame)
         return len(frame)
 
+    def _take_control(self, frames: list[bytes], budget: int, now: float) -> int:
+        sender = self._sender
+        while self._control and budget > 0:
+            frame = self._control[0]
+            if not sender.has_control_room(len(frame) if isinstance(frame, bytes) else LATE_SIZE):
+                return 0
+            self._control.popleft()
+            budget -= self._keep(frames, frame if isinstance(frame, bytes) else encode(frame(now)), now)
+        if budget > 0 and self._credits:
+            for stream in list(self._credits):
+                if budget <= 0 or not sender.has_control_room(DATA_OVERHEAD + 8):
+                    return 0
+                budget -= self._keep(frames, encode(Credit(stream, self._credits.pop(stream))), now)
+        return budget
+
     def _take_heads(self, frames: list[bytes], budget: int, now: float) -> int:
         held: list[tuple[Stream | None, bytes]] = []
-        while self._heads and budget > 0:
+        while self._heads and budget > 0 and (self._lease_heads or not held):
             stream, frame = self._heads.popleft()
             if stream is None:
+                if not self._sender.has_control_room(len(frame)):
+                    held.append((stream, frame))
+                    break
+                self._lease_heads -= 1
                 budget -= self._keep(frames, frame, now)
+            elif not stream.head_unsent:
+                continue  # reset since: its head is not wanted any more
             elif held or not self._sender.has_room(len(frame)):
                 held.append((stream, frame))
             else:
                 stream.head_unsent -= 1
+                stream.is_announced = True
                 budget -= self._keep(frames, frame, now)
                 self.schedule(stream)
                 self._sent_of(stream)
         self._heads.extendleft(reversed(held))
-        return budget
+        return 0 if held else budget
 
     def _take_streams(self, frames: list[bytes], budget: int, now: float) -> None:
         ring = self._ring
@@ -129,42 +148,39 @@ class Scheduler:
             stream = ring[0]
             used, is_held = self._turn(frames, stream, min(budget, QUANTUM), now)
             budget -= used
+            if not is_held:
+                ring.popleft()
+                stream.is_scheduled = False
+                if used and _is_sendable(stream):
+                    self.schedule(stream)
+            if used:
+                self._sent_of(stream)
             if is_held:
                 return  # no room in the ledger: the round goes on here when there is
-            ring.popleft()
-            stream.is_scheduled = False
-            if used and stream.queue and self._is_sendable(stream):
-                self.schedule(stream)
-            self._sent_of(stream)
-
-    @staticmethod
-    def _is_sendable(stream: Stream) -> bool:
-        """Whether the head of the queue needs no credit that is not there."""
-        item = stream.queue[0]
-        needs = type(item) is QueuedData or (type(item) is QueuedMessage)
-        return not needs or stream.send_credit.available > 0
 
     def _turn(self, frames: list[bytes], stream: Stream, quantum: int, now: float) -> tuple[int, bool]:
         """One stream's turn: (bytes used, whether the ledger had no room)."""
         used = 0
-        while stream.queue and used < quantum and self._is_sendable(stream):
-            room = min(self.data_size, max(stream.send_credit.available, 0), max(stream.queued, 1))
-            if not self._sender.has_room(DATA_OVERHEAD + room):
+        while used < quantum and _is_sendable(stream):
+            if not self._sender.has_room(self._next_size(stream)):
                 return used, True
-            frame = self._next_frame(stream)
-            used += self._keep(frames, frame, now)
+            used += self._keep(frames, self._next_frame(stream), now)
         return used, False
+
+    def _next_size(self, stream: Stream) -> int:
+        """At least the size of the stream's next frame."""
+        item = stream.queue[0]
+        if type(item) is QueuedFrame:
+            return len(item.frame)
+        return DATA_OVERHEAD + min(self.data_size, stream.send_credit.available, stream.queued)
 
     def _next_frame(self, stream: Stream) -> bytes:
         item = stream.queue[0]
+        if type(item) is QueuedFrame:
+            stream.queue.popleft()
+            return item.frame
         if type(item) is QueuedMessage:
             return self._cut_message(stream, item)
-        if type(item) is QueuedClose:
-            stream.queue.popleft()
-            return encode(Close(stream.id, item.code, item.reason))
-        if type(item) is QueuedTrailers:
-            stream.queue.popleft()
-            return encode(Trailers(stream.id, item.headers))
         return self._join_data(stream)
 
     def _join_data(self, stream: Stream) -> bytes:
@@ -175,18 +191,18 @@ class Scheduler:
         size = 0
         while queue and size < room:
             item = queue[0]
-            if type(item) is not QueuedData:
+            if not isinstance(item, (bytes, bytearray, memoryview)):
                 break
             left = room - size
-            if len(item.data) <= left:
-                pieces.append(item.data)
-                size += len(item.data)
+            if len(item) <= left:
+                pieces.append(item)
+                size += len(item)
                 queue.popleft()
             else:
-                view = memoryview(item.data)
+                view = memoryview(item)
                 pieces.append(view[:left])
-                item.data = view[left:]
-                size += left
+                queue[0] = view[left:]
+                size = room
         credit.offset += size
         stream.queued -= size
         end = bool(queue) and type(queue[0]) is QueuedEnd
@@ -208,3 +224,11 @@ class Scheduler:
         else:
             item.data = view[size:]
         return frame
+
+
+def _is_sendable(stream: Stream) -> bool:
+    """Whether something is queued that needs no credit, or has some."""
+    if not stream.queue:
+        return False
+    item = stream.queue[0]
+    return type(item) is QueuedFrame or type(item) is QueuedEnd or stream.send_credit.available > 0

@@ -9,9 +9,10 @@ from typing import Final, TypeAlias
 
 from protocol.errors import DialbackError, ProtocolError
 from protocol.flow import ReceiveCredit, SendCredit
-from protocol.frames import Bytes, Headers
+from protocol.frames import Bytes
 
 WRITABLE_MARK: Final = 64 << 10  # bytes queued unsent below which a stream asks for more
+WRITABLE_ITEMS: Final = 1024  # the same for queued pieces and heads: a piece of one byte costs a hundred to keep
 MAX_MESSAGE: Final = 16 << 20  # bytes of one WebSocket message, unless REQUEST says otherwise
 
 
@@ -69,16 +70,9 @@ def step(state: State, event: Input, blame: type[DialbackError]) -> State:
         raise blame(f"{event.value} in a direction that is {state.value}") from None
 
 
-class QueuedData:
-    """A piece of body that waits; it is cut and joined with its neighbours when it is sent."""
-
-    __slots__ = ("data",)
-
-    def __init__(self, data: Bytes) -> None:
-        self.data = data
-
-
 class QueuedMessage:
+    """A WebSocket message that waits, or what is left of one; it is cut when it is sent."""
+
     __slots__ = ("data", "text")
 
     def __init__(self, data: Bytes, text: bool) -> None:
@@ -86,26 +80,21 @@ class QueuedMessage:
         self.text = text
 
 
-class QueuedClose:
-    __slots__ = ("code", "reason")
+class QueuedFrame:
+    """A whole frame that keeps its place among the data: TRAILERS or CLOSE."""
 
-    def __init__(self, code: int, reason: bytes) -> None:
-        self.code = code
-        self.reason = reason
+    __slots__ = ("frame",)
 
-
-class QueuedTrailers:
-    __slots__ = ("headers",)
-
-    def __init__(self, headers: Headers) -> None:
-        self.headers = headers
+    def __init__(self, frame: bytes) -> None:
+        self.frame = frame
 
 
 class QueuedEnd:
     __slots__ = ()
 
 
-Queued: TypeAlias = QueuedData | QueuedMessage | QueuedClose | QueuedTrailers | QueuedEnd
+#: Pieces of body are queued as they are, and cut and joined with their neighbours when they are sent.
+Queued: TypeAlias = Bytes | QueuedMessage | QueuedFrame | QueuedEnd
 
 
 class Stream:
@@ -114,11 +103,14 @@ class Stream:
     __slots__ = (
         "assembly",
         "assembly_deferred",
+        "assembly_is_text",
         "head_unsent",
         "id",
+        "is_announced",
         "is_discarding",
         "is_full",
         "is_scheduled",
+        "is_stopped",
         "is_websocket",
         "max_message",
         "messages_waiting",
@@ -128,8 +120,6 @@ class Stream:
         "receive_state",
         "send_credit",
         "send_state",
-        "stop_received",
-        "stop_sent",
     )
 
     def __init__(
@@ -139,10 +129,12 @@ class Stream:
         receive_credit: ReceiveCredit,
         *,
         is_websocket: bool,
+        is_announced: bool,
         max_message: int,
     ) -> None:
         self.id = number
         self.is_websocket = is_websocket
+        self.is_announced = is_announced  # the peer knows it, or will: its REQUEST was handed to a socket
         self.max_message = max_message
         self.send_state = State.IDLE
         self.receive_state = State.IDLE
@@ -151,40 +143,44 @@ class Stream:
         self.queue: deque[Queued] = deque()
         self.queued = 0  # bytes in the queue
         self.head_unsent = 0  # heads of ours that wait: nothing of the queue goes before them
-        self.is_scheduled = False  # stands in the scheduler's round
+        self.is_scheduled = False  # stands in the scheduler's ring
         self.is_full = False  # the driver was told to wait, and is owed StreamWritable
         self.is_discarding = False  # we sent STOP: what still comes is counted, not delivered
-        self.stop_sent = False
-        self.stop_received = False
+        self.is_stopped = False  # the peer sent STOP
         self.assembly: bytearray | None = None  # of an unfinished message
+        self.assembly_is_text = False
         self.assembly_deferred = 0  # its bytes that were not granted again, because a finished message waits
         self.messages_waiting: deque[int] = deque()  # finished and not consumed: what each one's last frame counts
 
     @property
     def is_writable(self) -> bool:
-        return self.queued < WRITABLE_MARK
+        return self.queued < WRITABLE_MARK and len(self.queue) + self.head_unsent < WRITABLE_ITEMS
 
     @property
     def is_receiving(self) -> bool:
         return self.receive_state not in TERMINAL
 
     @property
+    def has_unsent(self) -> bool:
+        return bool(self.queue or self.head_unsent)
+
+    @property
     def is_over(self) -> bool:
-        return (
-            self.send_state in TERMINAL and self.receive_state in TERMINAL and not self.queue and not self.head_unsent
-        )
+        return self.send_state in TERMINAL and self.receive_state in TERMINAL and not self.has_unsent
 
     def receive(self, event: Input) -> None:
         """The peer's step. Raises `ProtocolError`."""
         self.receive_state = step(self.receive_state, event, ProtocolError)
         if self.receive_state in TERMINAL:
-            self.receive_credit.close()
-            self.assembly = None
+            self.stop_consuming()
 
-    def enqueue(self, item: Queued, size: int = 0) -> None:
-        self.queue.append(item)
-        self.queued += size
+    def stop_consuming(self) -> None:
+        """Nothing more of the peer's direction is wanted, or will come."""
+        self.receive_credit.close()
+        self.assembly = None
 
-    def discard_queue(self) -> None:
+    def discard_unsent(self) -> None:
+        """Drop what was not handed to a socket; heads of a stream that has none unsent are skipped by the scheduler."""
         self.queue.clear()
         self.queued = 0
+        self.head_unsent = 0
