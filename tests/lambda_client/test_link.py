@@ -15,7 +15,8 @@ from websockets.asyncio.server import ServerConnection
 
 from lambda_client import Request, Response, SyncRequest, stream_handler
 from lambda_client.testing_gateway import Exchange, GatewayEnd
-from protocol.frames import Ack, Park, Welcome, decode, encode
+from protocol.codec import decode, encode
+from protocol.frames import Ack, Park, Welcome
 from protocol.gateway_session import SessionOptions
 from tests.lambda_client.conftest import Function
 from tests.lambda_client.loopback_gateway import LoopbackGateway
