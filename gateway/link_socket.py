@@ -93,7 +93,8 @@ class LinkSocket(asyncio.Protocol):
             return
         transport.write(close_frame(code, reason))
         if transport.can_write_eof():
-            transport.write_eof()
+            with contextlib.suppress(OSError):  # the peer's reset is in the kernel, and asyncio has not read it yet
+                transport.write_eof()
         self._close_timer = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, transport.abort)
 
     def abort(self) -> None:

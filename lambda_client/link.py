@@ -349,9 +349,11 @@ class Link:
         self._change()
 
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
-        self._running.pop(task, None)
+        stream = self._running.pop(task, None)
         if not task.cancelled():
             task.exception()  # the stream has dealt with it; only what ends the process gets this far
+        elif stream is not None:
+            stream.end_unbegun()
         self._change()
 
     def _on_closed(self, event: events.StreamClosed) -> None:

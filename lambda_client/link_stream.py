@@ -126,6 +126,10 @@ class LinkStream(Stream):
         self._end(self._code)
         self.task.cancel()
 
+    def end_unbegun(self) -> None:
+        """The client left before the code's first step: asyncio never entered `_run`."""
+        self._end(self._code)
+
     async def _run(self) -> None:
         code = frames.Code.INTERNAL
         try:

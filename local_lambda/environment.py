@@ -233,9 +233,11 @@ class Environment:
 
     async def _watch(self, process: asyncio.subprocess.Process) -> None:
         """Owns what belongs to the process, and clears up after it."""
-        await process.wait()
-        self._kill()  # what it started may still run
-        await self._clear_up()
+        try:
+            await process.wait()
+        finally:  # also when the event loop is torn down: others wait for `ended`
+            self._kill()  # what it started may still run
+            await self._clear_up()
 
     async def _clear_up(self) -> None:
         self.state = "ended"

@@ -90,7 +90,11 @@ class DevLoop:
                 return await signals.until_asked(self._serve(gateway, service))
             finally:
                 # At the same time: streams get the grace once, whichever side they would end at.
-                await asyncio.gather(gateway.stop(STOP_GRACE), service.stop(grace=STOP_GRACE))
+                # Neither is left half done because the other one failed.
+                ends = gateway.stop(STOP_GRACE), service.stop(grace=STOP_GRACE)
+                for fault in await asyncio.gather(*ends, return_exceptions=True):
+                    if fault is not None:
+                        raise fault
 
     async def _start(self, gateway: Gateway) -> None:
         try:
