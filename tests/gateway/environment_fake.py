@@ -9,19 +9,15 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import structlog
 from aiohttp import web
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from gateway.config import Config, FunctionConfig, LimitsConfig, SessionConfig, TimeoutsConfig
-from gateway.keys import Address, Secret
-from gateway.routes import Route
 from gateway.server import Gateway
 from protocol import events as ev
 from protocol.dial import Dial, Limits
@@ -291,42 +287,3 @@ class FunctionUrl:
             self.running -= 1
             if environment.parked.is_set():
                 self.idle.append(environment)
-
-
-@asynccontextmanager
-async def gateway_for(
-    urls: FunctionUrl | Mapping[str, FunctionUrl],
-    *,
-    linger: float = 0.1,
-    limits: LimitsConfig | None = None,
-    timeouts: TimeoutsConfig | None = None,
-    session: SessionConfig | None = None,
-) -> AsyncIterator[Gateway]:
-    """A whole gateway; of several functions each has the path of its name."""
-    named = {"function": urls} if isinstance(urls, FunctionUrl) else urls
-    functions = {
-        name: FunctionConfig(
-            name=name,
-            url=url.url,
-            secret=Secret(SECRET),
-            linger=linger,
-            limits=limits or LimitsConfig(),
-            timeouts=timeouts or TimeoutsConfig(dial_back=5, queue_wait=10),
-        )
-        for name, url in named.items()
-    }
-    config = Config(
-        functions=functions,
-        routes=tuple(Route(name, path=f"/{name}") for name in named) if len(named) > 1 else (),
-        listen=Address(LOOPBACK, 0),
-        admin=Address(LOOPBACK, 0),
-        session=session or SessionConfig(),
-    )
-    gateway = Gateway(config, log=structlog.get_logger("test"))
-    for url in named.values():
-        url.gateway = gateway
-    await gateway.start()
-    try:
-        yield gateway
-    finally:
-        await gateway.stop(0)

@@ -4,7 +4,6 @@ code, and a healthy stream of the same gateway goes on through all of it."""
 from __future__ import annotations
 
 import asyncio
-import base64
 import os
 import struct
 from collections.abc import AsyncIterator
@@ -15,8 +14,7 @@ from typing import Any
 import msgpack
 import pytest
 from aiohttp import ClientSession, web
-from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import InvalidStatus
 from websockets.frames import Frame, Opcode
 from websockets.speedups import apply_mask
 
@@ -24,18 +22,18 @@ from gateway.dialback import Link
 from gateway.endpoint import Endpoint
 from gateway.server import Gateway
 from protocol.dial import CONNECT_PATH, Dial, Limits
-from protocol.frames import MAX_FRAME_SIZE, Lease, encode
+from protocol.frames import MAX_FRAME_SIZE
 from protocol.invitation import Invitation, key_id, read, resume_proof, session_key, sign
 from tests.gateway.environment_fake import (
     KEYRING,
-    LOOPBACK,
     Environment,
     FunctionUrl,
     first_dial,
-    gateway_for,
     leave_it,
     open_socket,
 )
+from tests.gateway.raw_link import Raw, close_code, frames, lease, upgrade, welcome
+from tests.gateway.whole_gateway import gateway_for
 
 Headers = list[tuple[str, str]]
 
@@ -135,37 +133,12 @@ async def _going_on(it: Scene) -> AsyncIterator[None]:
         assert await response.read() == b"end"
 
 
-def frames(messages: list[bytes], opcode: Opcode = Opcode.BINARY) -> bytes:
-    """Masked frames, as one piece of bytes."""
-    return b"".join(Frame(opcode, message).serialize(mask=True) for message in messages)
-
-
 def without(headers: Headers, name: str) -> Headers:
     return [pair for pair in headers if pair[0] != name]
 
 
 def altered(headers: Headers, name: str, value: str) -> Headers:
     return [*without(headers, name), (name, value)]
-
-
-def lease(token: str, number: int = 1) -> bytes:
-    return encode(Lease(number, token, 1, 60_000, 0))
-
-
-async def close_code(socket: ClientConnection) -> int | None:
-    """The code that the gateway closes with, whatever it sends before."""
-    with pytest.raises(ConnectionClosed) as closed:
-        while True:
-            await asyncio.wait_for(socket.recv(), 5)
-    return closed.value.rcvd.code if closed.value.rcvd else None
-
-
-async def welcome(socket: ClientConnection) -> list[Any]:
-    message = await asyncio.wait_for(socket.recv(), 5)
-    assert isinstance(message, bytes)
-    fields: list[Any] = msgpack.unpackb(message)
-    assert fields[0] == 1, "the gateway speaks first, and says WELCOME"
-    return fields
 
 
 # Who has no right
@@ -410,40 +383,6 @@ async def test_after_another_close_the_session_may_be_resumed(code: int) -> None
 
 
 # Changing hands
-
-UPGRADE = (
-    f"GET {CONNECT_PATH} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {base64.b64encode(bytes(16)).decode()}\r\n"
-)
-
-
-def upgrade(dial: Dial) -> bytes:
-    return "".join((UPGRADE, *(f"{name}: {value}\r\n" for name, value in dial.to_headers()), "\r\n")).encode()
-
-
-@dataclass
-class Raw:
-    """A client that does not wait for what it should."""
-
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-
-    @classmethod
-    async def connect(cls, gateway: Gateway) -> Raw:
-        return cls(*await asyncio.open_connection(LOOPBACK, int(gateway.url.rpartition(":")[2])))
-
-    async def frame(self) -> tuple[int, bytes]:
-        first, size = await self.reader.readexactly(2)
-        if size == 126:
-            (size,) = struct.unpack("!H", await self.reader.readexactly(2))
-        return first & 0x0F, await self.reader.readexactly(size)
-
-    async def close(self) -> None:
-        self.writer.close()
-        try:
-            await self.writer.wait_closed()
-        except ConnectionError:
-            pass
 
 
 async def test_two_hundred_frames_right_after_the_101_are_not_lost() -> None:

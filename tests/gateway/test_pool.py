@@ -4,84 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import OrderedDict
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from aiohttp import ClientSession, TCPConnector, web
+from aiohttp import ClientSession, web
 
 from gateway import ceiling as ceiling_module
 from gateway.ceiling import BATCH, Ceiling
 from gateway.config import LimitsConfig, SessionConfig, TimeoutsConfig
-from gateway.pool import Pool, Waiter
-from gateway.server import Gateway
 from protocol.frames import Code
-from tests.gateway.environment_fake import Environment, FunctionUrl, Served, gateway_for, leave_it, name_it
-
-
-class WatchedQueue(OrderedDict[Waiter, None]):
-    """A queue that a test can wait for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.grew = asyncio.Event()
-
-    def __setitem__(self, waiter: Waiter, nothing: None) -> None:
-        super().__setitem__(waiter, nothing)
-        self.grew.set()
-
-
-@dataclass
-class Whole:
-    """A gateway, its only function, and a client."""
-
-    gateway: Gateway
-    url: FunctionUrl
-    client: ClientSession
-
-    @property
-    def pool(self) -> Pool:
-        (pool,) = self.gateway._pools.values()
-        return pool
-
-    async def until_waiting(self, number: int) -> None:
-        """Until so many requests are in the queue."""
-        queue = self.pool._queue
-        assert isinstance(queue, WatchedQueue)
-        while len(queue) < number:
-            queue.grew.clear()
-            await queue.grew.wait()
-
-    async def get(self, path: str = "/", body: bytes | None = None) -> tuple[int, str]:
-        method = "GET" if body is None else "POST"
-        async with self.client.request(method, self.gateway.url + path, data=body) as response:
-            return response.status, await response.text()
-
-    def asking(self, path: str = "/", body: bytes | None = None) -> asyncio.Task[tuple[int, str]]:
-        return asyncio.create_task(self.get(path, body))
-
-    async def problem(self, path: str = "/") -> tuple[int, str]:
-        """Status and the problem's name."""
-        status, text = await self.get(path)
-        return status, json.loads(text)["type"].rpartition(":")[2]
-
-
-@asynccontextmanager
-async def whole(url: FunctionUrl, **options: Any) -> AsyncIterator[Whole]:
-    async with url.serving(), gateway_for(url, **options) as gateway:
-        async with ClientSession(connector=TCPConnector(limit=0)) as client:
-            it = Whole(gateway, url, client)
-            it.pool._queue = WatchedQueue()
-            yield it
-
-
-def url_of(*environments: Environment, most: int | None = None) -> FunctionUrl:
-    """A Function URL that starts these, one after the other."""
-    left = iter(environments)
-    return FunctionUrl(lambda: next(left), most=len(environments) if most is None else most)
+from tests.gateway.environment_fake import Environment, FunctionUrl, Served, leave_it, name_it
+from tests.gateway.whole_gateway import Whole, first_stream, gateway_for, silent, url_of, whole
 
 
 def answering(status: int, document: object = None) -> FunctionUrl:
@@ -91,17 +24,6 @@ def answering(status: int, document: object = None) -> FunctionUrl:
         return web.json_response(document, status=status)
 
     return FunctionUrl(behave=behave)
-
-
-def silent() -> tuple[FunctionUrl, asyncio.Event]:
-    """A function that is invoked and does nothing, until the event."""
-    end = asyncio.Event()
-
-    async def behave(token: str) -> web.StreamResponse:
-        await end.wait()
-        return web.json_response({"dialback": 1, "lease": None, "outcome": "nothing"})
-
-    return FunctionUrl(behave=behave), end
 
 
 # Places
@@ -428,7 +350,7 @@ async def test_a_retired_link_keeps_its_stream_and_gets_no_other() -> None:
     old, new = Environment(leave_it, places=2), Environment()
     async with whole(url_of(old, new), linger=5) as it:
         asked = it.asking("/old")
-        stream = await _first_stream(it, old)
+        stream = await first_stream(old)
         it.gateway.retire_links()
         assert (await it.get("/new"))[1].endswith(" /new")
         stream.respond(b"old")
@@ -468,7 +390,7 @@ async def test_the_answer_of_a_retired_links_invocation_ends_its_session() -> No
     url = FunctionUrl(behave=behave)
     async with whole(url, session=SessionConfig(grace=600)) as it:
         asked = it.asking()
-        await _first_stream(it, environment)
+        await first_stream(environment)
         it.gateway.retire_links()
         killed.set()
         status, text = await asyncio.wait_for(asked, 5)
@@ -491,7 +413,7 @@ async def test_what_waits_is_served_when_a_link_has_a_socket_again() -> None:
     environment = Environment(leave_it, places=2)
     async with whole(url_of(environment), linger=5, limits=LimitsConfig(max_invocations=1)) as it:
         first = it.asking("/1")
-        one = await _first_stream(it, environment)
+        one = await first_stream(environment)
         environment.may_dial.clear()
         (link,) = it.pool._leases
         assert link._socket is not None
@@ -512,7 +434,7 @@ async def test_what_waits_behind_a_link_that_is_lost_gets_another_environment() 
     lost, other = Environment(leave_it), Environment()
     async with whole(url_of(lost, other), limits=LimitsConfig(max_invocations=1)) as it:
         first = it.asking("/1")
-        await _first_stream(it, lost)
+        await first_stream(lost)
         second = it.asking("/2")
         await it.until_waiting(1)
         assert lost.session is not None
@@ -521,7 +443,3 @@ async def test_what_waits_behind_a_link_that_is_lost_gets_another_environment() 
         lost.wake()
         assert (await asyncio.wait_for(first, 5))[0] == 502
         assert (await asyncio.wait_for(second, 5))[1].endswith(" /2")
-
-
-async def _first_stream(it: Whole, environment: Environment) -> Served:
-    return await asyncio.wait_for(environment.streams.get(), 5)
