@@ -84,7 +84,8 @@ class FunctionSession(Session):
         return Dial(self.id, self.epoch, received, self.limits, proof=proof, remaining=remaining)
 
     def socket_lost(self, now: float) -> list[Event]:
-        """The socket is gone, or a dial has failed. Leased: dial again, within the grace. Parked: the session ends."""
+        """The socket is gone, or a dial has failed. Leased or parking: dial again, within the grace. Parked: the
+        session ends."""
         if self.is_attached:
             self._detach()
             if not self.is_leased:
@@ -92,6 +93,7 @@ class FunctionSession(Session):
             elif "recycle" in self._deadlines:
                 self._end(_REASONS["recycle"])  # nothing was heard of the offer: a new session takes the invitation
             elif "grace" not in self._deadlines:
+                self._deadlines.pop("park", None)  # what was sent before PARK may still be on this side alone
                 ends = self._lease_ends if self._grace is None else min(now + self._grace, self._lease_ends)
                 self._deadlines["grace"] = max(now, ends)
         return self.pending_events()
@@ -124,7 +126,7 @@ class FunctionSession(Session):
         return self.lease_state is LeaseState.LEASED and not self._streams
 
     def park(self, now: float) -> None:
-        """Ask to park. `Parked`, a new stream or, after 1 s, `SessionEnded` follows.
+        """Ask to park. `Parked`, a new stream or, after 1 s of silence, `SessionEnded` follows.
 
         Raises `LocalError` unless `can_park`.
         """
@@ -132,7 +134,8 @@ class FunctionSession(Session):
             raise LocalError("streams are open, or there is no lease")
         self.lease_state = lease_step(FUNCTION_LEASE, self.lease_state, LeaseInput.PARK, LocalError)
         lease, last = self.lease, self.last_stream
-        self._deadlines["park"] = now + PARK_TIMEOUT
+        if self._is_welcomed:
+            self._deadlines["park"] = now + PARK_TIMEOUT
         self._scheduler.control(lambda now: Park(lease, last, self._receiver.state()))
 
     def send_informational(self, stream: int, status: int, headers: Headers) -> None:
@@ -153,7 +156,11 @@ class FunctionSession(Session):
         self._scheduler.head(found, frame)
 
     def _on_timeout(self, name: str, now: float) -> None:
-        self._end(_REASONS[name])
+        silent_at = self._heard_at + PARK_TIMEOUT
+        if name == "park" and now < silent_at:
+            self._deadlines[name] = silent_at  # PARK is behind what a slow socket still carries: acknowledgements come
+        else:
+            self._end(_REASONS[name])
 
     def _on_frame(self, frame: Frame, size: int, now: float) -> None:
         if isinstance(frame, Welcome):
@@ -172,6 +179,8 @@ class FunctionSession(Session):
         self._grace = frame.options.get("grace", 0) / 1000
         self._ping = frame.options.get("ping", 0) / 1000
         self._deadlines.pop("grace", None)
+        if self.lease_state is LeaseState.PARKING:
+            self._deadlines["park"] = now + PARK_TIMEOUT
         resumed = self._was_welcomed
         self._is_welcomed = self._was_welcomed = True
         self._events.append(ev.Welcomed(resumed))
