@@ -36,7 +36,6 @@ log = structlog.get_logger("dialback.link")
 
 OFFER_TIMEOUT: Final = 10.0  # seconds for LEASE, from a dial on; a function offers it with the same breath
 PARKED_TIMEOUT: Final = 900.0  # seconds without a lease, after which the environment is taken for gone
-STALL: Final = 0.05  # seconds until what is due, and the socket does not take, is tried again (the ACK's own delay)
 
 #: After these the function does not resume (docs/protocol.md §3.5).
 FINAL_CLOSES: Final = frozenset(
@@ -223,11 +222,7 @@ class Link:
         self._arm()
 
     def _arm(self) -> None:
-        """One timer, at the session's next timeout. One that fires earlier stays: it looks again then.
-
-        To be called when all was done that can be done now: what is due all the same waits for the socket, not in a
-        busy loop.
-        """
+        """One timer, at the session's next timeout. One that fires earlier stays: it looks again then."""
         at = self.session.next_timeout()
         timer = self._timer
         if at is None:
@@ -237,9 +232,10 @@ class Link:
         elif timer is None or at < self._timer_at:
             if timer is not None:
                 timer.cancel()
-            delay = at - time.monotonic()
             self._timer_at = at
-            self._timer = self._loop.call_later(delay if delay > 0 else STALL, self._timeout)
+            self._timer = self._loop.call_later(
+                at - time.monotonic(), self._timeout
+            )  # no loop's clock is the session's
 
     def _timeout(self) -> None:
         self._timer = None

@@ -17,6 +17,7 @@ from typing import Any
 from aiohttp import web
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
+from websockets.protocol import State
 
 from gateway.server import Gateway
 from protocol import events as ev
@@ -125,6 +126,8 @@ class Environment:
     async def invoke(self, gateway: Gateway, token: str) -> dict[str, object]:
         """One invocation, from its invitation to what the handler returns."""
         now = time.monotonic()
+        if self._socket is not None and self._socket.state is not State.OPEN:
+            self.session = None  # what a function finds out when it has thawed
         if self.session is None or self.session.is_ended:
             invitation = read(token)[0]
             session_id = os.urandom(16)
@@ -212,7 +215,7 @@ class Environment:
                     self._tell(self._open[event.stream])
                 case ev.StreamClosed():
                     self._idle_since = time.monotonic()
-                    self._tell(self._open.pop(event.stream))
+                    self._open.pop(event.stream).changed.set()
 
     def _tell(self, stream: Served) -> None:
         stream.changed.set()

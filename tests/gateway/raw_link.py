@@ -92,7 +92,8 @@ class Raw:
         return first & 0x0F, await self.reader.readexactly(size)
 
     async def close(self) -> None:
-        self.writer.close()
+        """At once, without a word."""
+        self.writer.transport.abort()
         try:
             await self.writer.wait_closed()
         except ConnectionError:

@@ -425,7 +425,7 @@ async def test_a_function_that_is_gone_before_the_101_leaves_no_link_for_ever() 
         for dial in dials:
             raw = await Raw.connect(it.gateway)
             raw.writer.write(upgrade(dial))
-            raw.writer.transport.abort()
+            await raw.close()
         # Whatever came of it: a new dial of each is as good as the first.
         for dial in dials:
             async with await open_socket(it.gateway, replace(dial, epoch=2).to_headers()) as socket:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
@@ -108,7 +109,8 @@ class Whole:
 
     async def get(self, path: str = "/", body: bytes | None = None) -> tuple[int, str]:
         method = "GET" if body is None else "POST"
-        async with self.client.request(method, self.gateway.url + path, data=body) as response:
+        data = None if body is None else io.BytesIO(body)
+        async with self.client.request(method, self.gateway.url + path, data=data) as response:
             return response.status, await response.text()
 
     def asking(self, path: str = "/", body: bytes | None = None) -> asyncio.Task[tuple[int, str]]:
