@@ -233,9 +233,8 @@ class Link:
             if timer is not None:
                 timer.cancel()
             self._timer_at = at
-            self._timer = self._loop.call_later(
-                at - time.monotonic(), self._timeout
-            )  # no loop's clock is the session's
+            # Not `call_at`: a loop's clock need not be the session's.
+            self._timer = self._loop.call_later(at - time.monotonic(), self._timeout)
 
     def _timeout(self) -> None:
         self._timer = None
