@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import signal
@@ -20,6 +21,7 @@ READY = re.compile(r"^Ready: (https?://[\w.:\[\]-]+?)/?(?:\s|$)")
 START_SECONDS = 30.0
 STOP_SECONDS = 15.0
 LINE_SECONDS = 10.0
+PRCTL = ctypes.CDLL(None).prctl
 
 
 class CommandEnded(Exception):
@@ -49,6 +51,7 @@ class Command:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=_end_with_parent,
         )
         self.pid = self._process.pid
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -126,3 +129,8 @@ class Command:
                 self._news.notify_all()
         with self._news:
             self._news.notify_all()
+
+
+def _end_with_parent() -> None:
+    """A test run that is killed leaves no command behind (prctl(2), PR_SET_PDEATHSIG)."""
+    PRCTL(1, signal.SIGTERM)
