@@ -250,7 +250,8 @@ class FunctionUrl:
         self.invited: asyncio.Queue[str] = asyncio.Queue()
         """Every token."""
         self.throttled = 0
-        self.running = 0
+        self.ended = asyncio.Event()
+        """An invocation has ended."""
         self.idle: list[Environment] = []
         self._make = make
         self._most = most
@@ -282,11 +283,10 @@ class FunctionUrl:
         else:
             self.throttled += 1
             return web.json_response({"Message": "Rate Exceeded."}, status=429)
-        self.running += 1
         assert self.gateway is not None
         try:
             return web.json_response(await environment.invoke(self.gateway, token))
         finally:
-            self.running -= 1
+            self.ended.set()
             if environment.parked.is_set():
                 self.idle.append(environment)
