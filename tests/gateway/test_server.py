@@ -14,12 +14,13 @@ import pytest
 import structlog
 from aiohttp import ClientConnectionError, ClientPayloadError, ClientSession
 
+from gateway import link_socket
 from gateway.config import Config, FunctionConfig, SessionConfig, TimeoutsConfig
 from gateway.keys import Address, Secret
 from gateway.server import Gateway
 from tests.gateway.environment_fake import LOOPBACK, SECRET, Environment, first_dial, leave_it
 from tests.gateway.raw_link import Raw, lease
-from tests.gateway.whole_gateway import first_stream, silent, url_of, whole
+from tests.gateway.whole_gateway import Whole, first_stream, silent, url_of, whole
 
 GRACE = 10.0  # seconds; a test that waits for all of it has failed
 
@@ -182,6 +183,45 @@ async def test_a_stop_in_the_midst_of_everything_leaves_nothing() -> None:
             late.may_dial.set()
 
 
+async def responding(it: Whole, environment: Environment) -> tuple[Raw, bytes]:
+    """A client that has asked and does not read, and the whole response that is on its way to it."""
+    body = os.urandom(1 << 20)
+    raw = await Raw.connect(it.gateway)
+    raw.reader._transport.pause_reading()  # type: ignore[attr-defined]
+    raw.writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    stream = await first_stream(environment)
+    stream.respond(body)
+    return raw, body
+
+
+async def test_a_slow_client_gets_its_response_within_the_grace() -> None:
+    environment = Environment(leave_it)
+    async with whole(url_of(environment)) as it:
+        raw, body = await responding(it, environment)
+        stopping = asyncio.create_task(it.gateway.stop(GRACE))
+        assert await it.problem() == (503, "draining")
+        raw.reader._transport.resume_reading()  # type: ignore[attr-defined]
+        answer = await raw.reader.read()
+        assert answer.endswith(b"\r\n0\r\n\r\n")
+        chunks = answer.partition(b"\r\n\r\n")[2]
+        got = bytearray()
+        while chunks:
+            size, _, chunks = chunks.partition(b"\r\n")
+            got += chunks[: int(size, 16)]
+            chunks = chunks[int(size, 16) + 2 :]
+        assert got == body
+        await asyncio.wait_for(stopping, GRACE / 2)
+        await raw.close()
+
+
+async def test_a_client_that_does_not_take_its_response_is_cut_off_after_the_grace() -> None:
+    environment = Environment(leave_it)
+    async with nothing_left(), whole(url_of(environment)) as it:
+        raw, _ = await responding(it, environment)
+        await asyncio.wait_for(it.gateway.stop(0.2), 6)
+        await raw.close()
+
+
 async def test_a_function_is_told_that_its_session_is_over_and_does_not_dial_again() -> None:
     environment = Environment(leave_it)
     async with whole(url_of(environment)) as it:
@@ -193,7 +233,8 @@ async def test_a_function_is_told_that_its_session_is_over_and_does_not_dial_aga
         assert environment.close_code == 4002
 
 
-async def test_a_peer_that_does_not_close_holds_a_stop_up_for_a_moment_only() -> None:
+async def test_a_peer_that_does_not_close_holds_a_stop_up_for_a_moment_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_socket, "CLOSE_TIMEOUT", 0.2)
     url, end = silent()
     async with nothing_left(), whole(url) as it:
         asked = it.asking()

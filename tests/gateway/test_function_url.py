@@ -1,0 +1,222 @@
+"""A Function URL that is invoked: what each of its answers means, and that nothing else of it is believed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+
+from gateway.invoke import function_url
+from gateway.invoke.answer import Answer, Outcome
+from gateway.invoke.function_url import MAX_ANSWER, FunctionUrl
+
+Behave = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+OURS = {"dialback": 1, "lease": 1, "outcome": "parked"}
+
+
+@asynccontextmanager
+async def serving(behave: Behave) -> AsyncIterator[str]:
+    server = web.Server(behave, access_log=None)
+    listener = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/"
+    finally:
+        listener.close()
+        await server.shutdown(0.1)
+
+
+async def invoke(url: str) -> Answer:
+    invoker = FunctionUrl(url, connections=1)
+    try:
+        return await asyncio.wait_for(invoker.invoke("TOKEN"), 5)
+    finally:
+        await invoker.close()
+        await invoker.close()
+
+
+async def answer(status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> Answer:
+    async def behave(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=status, body=body, headers=headers)
+
+    async with serving(behave) as url:
+        return await invoke(url)
+
+
+REFUSED = {"type": "urn:dialback:invitation-refused", "title": "…", "status": 403, "detail": "signature"}
+
+
+@pytest.mark.parametrize(
+    ("status", "document", "outcome"),
+    [
+        (200, OURS, Outcome.ANSWERED),
+        (200, {"dialback": 1}, Outcome.ANSWERED),
+        (200, {"dialback": 1, "outcome": "refused: used"}, Outcome.ANSWERED),
+        (200, {"dialback": 2}, Outcome.FOREIGN),
+        (200, {"hello": "world"}, Outcome.FOREIGN),
+        (200, "hello", Outcome.FOREIGN),
+        (200, None, Outcome.FOREIGN),
+        (204, None, Outcome.FOREIGN),
+        (301, None, Outcome.FOREIGN),
+        (400, OURS, Outcome.FOREIGN),
+        (403, REFUSED, Outcome.REFUSED),
+        (403, {"Message": "Forbidden"}, Outcome.FOREIGN),
+        (404, None, Outcome.FOREIGN),
+        (413, None, Outcome.FOREIGN),
+        (429, {"Message": "Rate Exceeded."}, Outcome.THROTTLED),
+        (503, None, Outcome.THROTTLED),
+        (500, None, Outcome.ERROR),
+        (502, None, Outcome.ERROR),
+        (504, None, Outcome.ERROR),
+    ],
+)
+async def test_each_answer_has_its_meaning(status: int, document: object, outcome: Outcome) -> None:
+    assert (await answer(status, json.dumps(document).encode())).outcome is outcome
+
+
+async def test_the_invitation_is_posted_as_the_protocol_says() -> None:
+    seen: list[tuple[str, str, bytes]] = []
+
+    async def behave(request: web.BaseRequest) -> web.StreamResponse:
+        seen.append((request.method, request.headers["Content-Type"], await request.read()))
+        assert "Cookie" not in request.headers
+        return web.json_response(OURS, headers={"Set-Cookie": "a=b"})
+
+    async with serving(behave) as url:
+        invoker = FunctionUrl(url, connections=1)
+        for _ in range(2):
+            assert (await invoker.invoke("TOKEN")).outcome is Outcome.ANSWERED
+        await invoker.close()
+    posted = ("POST", "application/vnd.dialback.invitation+json", b'{"dialback-invitation": "TOKEN"}')
+    assert seen == [posted, posted]
+
+
+async def test_what_is_wrong_is_said_for_the_log() -> None:
+    assert "signature" in (await answer(403, json.dumps(REFUSED).encode())).detail
+    assert "404" in (await answer(404)).detail
+    long = json.dumps({"dialback": 1, "outcome": "x" * 5000}).encode()
+    assert len((await answer(200, long)).detail) == 200
+
+
+async def test_an_answer_in_pieces_is_read_to_its_end() -> None:
+    """What came first was taken for the whole, and was no JSON."""
+
+    async def behave(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for byte in json.dumps(OURS).encode():
+            await response.write(bytes((byte,)))
+            await asyncio.sleep(0)
+        return response
+
+    async with serving(behave) as url:
+        assert (await invoke(url)).outcome is Outcome.ANSWERED
+
+
+async def test_an_answer_without_end_is_not_read_to_its_end() -> None:
+    async def behave(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            await response.write(bytes(MAX_ANSWER))
+
+    async with serving(behave) as url:
+        assert (await invoke(url)).outcome is Outcome.FOREIGN
+
+
+async def test_redirects_are_not_followed() -> None:
+    seen: list[str] = []
+
+    async def behave(request: web.BaseRequest) -> web.StreamResponse:
+        seen.append(request.path)
+        return web.Response(status=307, headers={"Location": "/elsewhere"})
+
+    async with serving(behave) as url:
+        assert (await invoke(url)).outcome is Outcome.FOREIGN
+    assert seen == ["/"]
+
+
+@pytest.mark.parametrize(
+    "said", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{", b"not HTTP at all\r\n\r\n", b"HTTP/1.1 "]
+)
+async def test_a_connection_that_breaks_is_unreachable(said: bytes) -> None:
+    async def close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(said)
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(close, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        answer = await invoke(f"http://127.0.0.1:{port}/")
+    assert answer.outcome is Outcome.UNREACHABLE
+    assert answer.detail
+
+
+async def test_nobody_there_is_unreachable() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        answer = await invoke(f"http://127.0.0.1:{taken.getsockname()[1]}/")
+    assert answer.outcome is Outcome.UNREACHABLE
+
+
+async def test_a_function_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(function_url, "ANSWER_TIMEOUT", 0.1)
+    end = asyncio.Event()
+
+    async def behave(request: web.BaseRequest) -> web.StreamResponse:
+        await end.wait()
+        return web.Response()
+
+    async with serving(behave) as url:
+        assert (await invoke(url)).outcome is Outcome.UNREACHABLE
+        end.set()
+
+
+async def test_an_invocation_can_be_cancelled() -> None:
+    """And its connection goes with it."""
+    came, gone = asyncio.Event(), asyncio.Event()
+
+    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        came.set()
+        while await reader.read(1000):
+            pass
+        gone.set()
+        writer.close()
+
+    server = await asyncio.start_server(hold, "127.0.0.1", 0)
+    async with server:
+        invoker = FunctionUrl(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", connections=1)
+        task = asyncio.create_task(invoker.invoke("TOKEN"))
+        await came.wait()
+        task.cancel()
+        await asyncio.wait({task})
+        assert task.cancelled()
+        await asyncio.wait_for(gone.wait(), 5)
+        await invoker.close()
+
+
+async def test_as_many_run_at_once_as_it_has_connections() -> None:
+    """aiohttp's own limit of 100 would have them wait for each other."""
+    running = asyncio.Semaphore(0)
+    end = asyncio.Event()
+
+    async def behave(request: web.BaseRequest) -> web.StreamResponse:
+        running.release()
+        await end.wait()
+        return web.json_response(OURS)
+
+    async with serving(behave) as url:
+        invoker = FunctionUrl(url, connections=120)
+        tasks = [asyncio.create_task(invoker.invoke("TOKEN")) for _ in range(120)]
+        for _ in tasks:
+            await asyncio.wait_for(running.acquire(), 5)
+        end.set()
+        assert {answer.outcome for answer in await asyncio.gather(*tasks)} == {Outcome.ANSWERED}
+        await invoker.close()

@@ -1,0 +1,85 @@
+"""What Prometheus sees: counted once, in the right place, in its own text format."""
+
+from __future__ import annotations
+
+from aiohttp import ClientSession
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway.config import LimitsConfig
+from gateway.server import Gateway
+from tests.gateway.environment_fake import Environment, leave_it
+from tests.gateway.whole_gateway import Whole, first_stream, url_of, whole
+
+Samples = dict[tuple[str, str], float]
+
+
+async def samples(gateway: Gateway) -> Samples:
+    """(name, the label beside the function) -> value."""
+    async with ClientSession() as client, client.get(gateway.admin_url + "/metrics") as response:
+        assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+        text = await response.text()
+    found: Samples = {}
+    for family in text_string_to_metric_families(text):
+        assert family.documentation
+        for sample in family.samples:
+            other = [value for name, value in sample.labels.items() if name not in ("function", "le")]
+            if not sample.name.endswith("_bucket"):
+                found[sample.name, "".join(other)] = sample.value
+    return found
+
+
+async def ended(it: Whole, number: int) -> Samples:
+    """As soon as so many requests have ended."""
+    while True:
+        it.gateway._closed_one.clear()
+        seen = await samples(it.gateway)
+        if sum(value for (name, _), value in seen.items() if name == "dialback_exchanges_total") >= number:
+            return seen
+        await it.gateway._closed_one.wait()
+
+
+async def test_a_gateway_that_has_done_nothing_says_so() -> None:
+    async with whole(url_of()) as it:
+        seen = await samples(it.gateway)
+        assert seen["dialback_waiting_requests", ""] == seen["dialback_leased_links", ""] == 0
+        assert seen["dialback_invocations_total", "answered"] == 0
+
+
+async def test_requests_are_counted_by_their_ends_and_bodies_by_their_bytes() -> None:
+    async with whole(url_of(Environment()), linger=5) as it:
+        sizes = [len((await it.get("/", b"x" * 1000))[1]) for _ in range(3)]
+        seen = await ended(it, 3)
+        assert seen["dialback_exchanges_total", "complete"] == 3
+        assert seen["dialback_request_bytes_total", ""] == 3000
+        assert seen["dialback_response_bytes_total", ""] == sum(sizes)
+        assert seen["dialback_first_byte_seconds_count", ""] == 3
+        assert 0 < seen["dialback_first_byte_seconds_sum", ""] < 5
+
+
+async def test_what_is_now_is_read_when_it_is_asked_for() -> None:
+    environment = Environment(leave_it)
+    async with whole(url_of(environment), linger=0, limits=LimitsConfig(max_invocations=1)) as it:
+        asked = it.asking()
+        stream = await first_stream(environment)
+        waiting = it.asking()
+        await it.until_waiting(1)
+        seen = await samples(it.gateway)
+        assert seen["dialback_open_streams", ""] == seen["dialback_leased_links", ""] == 1
+        assert seen["dialback_waiting_requests", ""] == 1
+        assert seen["dialback_running_invocations", ""] == 1
+        stream.respond()
+        await asked
+        (await first_stream(environment)).respond()
+        await waiting
+        seen = await ended(it, 2)
+        assert seen["dialback_waiting_requests", ""] == 0
+        assert seen["dialback_open_streams", ""] == 0
+
+
+async def test_a_path_without_a_function_is_counted_without_one() -> None:
+    async with whole(url_of(Environment())) as it:
+        it.gateway._routes._by_host.clear()
+        assert (await it.get())[0] == 404
+        seen = await ended(it, 1)
+        assert seen["dialback_exchanges_total", "refused"] == 1
+        assert ("dialback_first_byte_seconds_count", "") in seen
