@@ -1,4 +1,4 @@
-"""Promise 6, functions: whoever dials in without the right gets the documented refusal, and whoever breaks the protocol the
+"""Promise 6, functions: whoever dials in without the right gets the documented refusal, and whoever sends garbage the
 documented close code; a healthy stream of another function does not notice."""
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from websockets.sync.client import ClientConnection
 from protocol.dial import CONNECT_PATH, Dial, Limits
 from protocol.frames import MAX_FRAME_SIZE
 from protocol.invitation import Invitation, key_id, sign
+from tests.e2e.patience import PATIENCE
 from tests.e2e.stack import Stack
-from tests.e2e.trap import PATIENCE, Caught, Trap, dialled, first_dial, open_socket
+from tests.e2e.trap import Caught, Trap, dialled, first_dial, open_socket
 
 
 def refused_reason(port: int, headers: list[tuple[str, str]]) -> tuple[int, str | None]:
@@ -68,7 +69,9 @@ def test_old_tokens_are_refused(trapped: Stack, trap: Trap) -> None:
     with Caught(trapped, trap) as caught:
         pass
     assert caught.problem == "invoke-failed"
-    assert refused_reason(trapped.port, first_dial(caught.token).to_headers()) == (403, "used"), "its invocation is over"
+    assert refused_reason(trapped.port, first_dial(caught.token).to_headers()) == (403, "used"), (
+        "its invocation is over"
+    )
     url = f"ws://127.0.0.1:{trapped.port}{CONNECT_PATH}"
     elsewhere = sign(Invitation(key_id(key), bytes(16), "trap", "0" * 16, url, int(time.time()) + 60), key)
     assert refused_reason(trapped.port, first_dial(elsewhere).to_headers()) == (421, "wrong-node")
@@ -122,7 +125,9 @@ def test_garbage_frames_end_their_link_with_the_documented_code(trapped: Stack, 
     with Caught(trapped, trap) as caught, dialled(trapped.port, first_dial(caught.token)) as socket:
         socket.send(message)
         assert close_code(socket) == code
-        assert refused_reason(trapped.port, first_dial(caught.token).to_headers())[0] in (403, 404), "its session lives on"
+        assert refused_reason(trapped.port, first_dial(caught.token).to_headers())[0] in (403, 404), (
+            "its session lives on"
+        )
 
 
 def test_bytes_that_are_not_websocket_end_their_link(trapped: Stack, trap: Trap) -> None:

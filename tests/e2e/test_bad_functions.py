@@ -18,8 +18,9 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
+from tests.e2e.patience import PATIENCE
 from tests.e2e.stack import Stack
-from tests.e2e.trap import PATIENCE, Caught, Trap, dialled, first_dial
+from tests.e2e.trap import Caught, Trap, dialled, first_dial
 
 RESPONSE, DATA, DATA_END, CREDIT, RESET, STOP = 0x11, 0x14, 0x15, 0x20, 0x21, 0x22
 MISMATCH = 5
@@ -149,7 +150,9 @@ def test_a_stream_that_is_reset_before_its_head_says_why(
     trapped: Stack, trap: Trap, code: int, status: int, problem: str
 ) -> None:
     with serving(trapped, trap) as (function, caught):
-        function.send(frame(RESET, function.stream, code, {"reason": "echo-me-not"}), frame(STOP, function.stream, code))
+        function.send(
+            frame(RESET, function.stream, code, {"reason": "echo-me-not"}), frame(STOP, function.stream, code)
+        )
         caught.done()
     assert (caught.response.status, caught.problem) == (status, problem)
     assert b"echo-me-not" not in caught.response.body

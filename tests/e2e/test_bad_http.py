@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from protocol.dial import CONNECT_PATH
 from tests.e2e import process
 from tests.e2e.neighbour import healthy_stream
+from tests.e2e.patience import wait_for
 from tests.e2e.stack import Stack
+from tests.e2e.trap import first_dial
 from tests.e2e.wire import ConnectionCut, WireResponse
-
-PATIENCE = 10.0
-"""Seconds in which what must happen has happened."""
 
 
 @pytest.fixture
@@ -63,7 +62,10 @@ BAD_REQUESTS: dict[str, tuple[bytes, int]] = {
     ),
     "two lengths": (b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello", 400),
     "a negative length": (b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: -5\r\n\r\n", 400),
-    "a length beyond all bounds": (b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 99999999999999999999\r\n\r\n", 400),
+    "a length beyond all bounds": (
+        b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 99999999999999999999\r\n\r\n",
+        400,
+    ),
     "an unknown coding": (b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
     "chunked in HTTP/1.0": (b"POST / HTTP/1.0\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
     "an oversized header": (b"GET / HTTP/1.1\r\n" + HOST + b"A: " + b"echo-me-not" * 2000 + b"\r\n\r\n", 431),
@@ -104,10 +106,7 @@ def test_a_flood_of_bad_requests_is_told_in_few_lines_and_disturbs_nobody(unimpr
                 connection.reset()
     told = [line for line in stack.gateway.lines[lines:] if "refused a request" in line]
     assert len(told) <= 2 + (time.monotonic() - began), "a flood of requests became a flood of lines"
-    deadline = time.monotonic() + PATIENCE
-    while process.descriptors(stack.gateway.pid) > descriptors:
-        assert time.monotonic() < deadline, "descriptors are left open"
-        time.sleep(0.05)
+    wait_for(lambda: process.descriptors(stack.gateway.pid) <= descriptors)
 
 
 def test_a_truncated_chunked_upload_cancels_the_functions_code(unimpressed: Stack) -> None:
@@ -131,14 +130,8 @@ def test_an_upload_shorter_than_its_length_cancels_the_functions_code(unimpresse
     assert "whole" not in stack.executions("short"), "a cut upload looked whole"
 
 
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
-
-
 def test_the_address_for_functions_refuses_what_is_no_upgrade(stack: Stack) -> None:
+    dial = "".join(f"{name}: {value}\r\n" for name, value in first_dial("token").to_headers()).encode()
     for line in (b"GET %b HTTP/1.1\r\n", b"POST %b HTTP/1.1\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"):
-        assert refusal(stack, line % CONNECT_PATH.encode() + HOST + b"\r\n").status == 400
+        assert refusal(stack, line % CONNECT_PATH.encode() + HOST + dial + b"\r\n").status == 400
     assert refusal(stack, b"GET /_dialback/secrets HTTP/1.1\r\n" + HOST + b"\r\n").status == 404

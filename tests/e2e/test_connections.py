@@ -15,18 +15,11 @@ import aiohttp
 import pytest
 
 from tests.e2e import process
+from tests.e2e.patience import PATIENCE, wait_for
 from tests.e2e.stack import Stack
 
-PATIENCE = 10.0
 SOON = 1.0
 """Seconds in which a function hears that its client has left."""
-
-
-def wait_for(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
 
 
 def test_a_connection_serves_many_requests(stack: Stack) -> None:

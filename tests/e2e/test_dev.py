@@ -1,4 +1,4 @@
-"""`dialback dev`: save, and new requests get the new code; a mistake keeps the old; what it prints is what one needs."""
+"""`dialback dev`: save, and new requests get the new code; a mistake keeps the old; and what it prints is of use."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import process
-from tests.e2e.test_stopping import Dev, wait_for
+from tests.e2e.command import Command
+from tests.e2e.dev import Dev
+from tests.e2e.patience import wait_for
 from tests.e2e.wire import ConnectionCut
 
-SOURCE = '''
+SOURCE = """
 import asyncio
 from dialback import Request, Response, stream_handler
 
@@ -27,7 +29,7 @@ async def handler(request: Request) -> Response:
     if request.path == "/raise":
         raise RuntimeError("broken on purpose")
     return Response(body(), headers={{"content-type": "text/plain"}})
-'''
+"""
 
 
 @pytest.fixture
@@ -91,7 +93,8 @@ def test_code_that_fails_on_import_keeps_the_old_code_and_is_printed(dev: Dev, t
 def test_a_module_that_the_handler_imports_is_reloaded_too(tmp_path: Path) -> None:
     (tmp_path / "words.py").write_text('WORD = "first"\n')
     (tmp_path / "handler.py").write_text(
-        "from dialback import stream_handler\nfrom words import WORD\n\n@stream_handler\ndef handler(request): return WORD\n"
+        "from dialback import stream_handler\nfrom words import WORD\n\n"
+        "@stream_handler\ndef handler(request): return WORD\n"
     )
     with Dev("handler.py:handler", tmp_path) as dev:
         assert dev.get("/") == b"first"
@@ -114,8 +117,6 @@ def test_it_says_where_to_curl(dev: Dev) -> None:
 
 
 def test_a_busy_port_says_which_and_what_to_type(dev: Dev, tmp_path: Path) -> None:
-    from tests.e2e.command import Command
-
     second = Command("dev", "handler.py:handler", "--port", str(dev.port), cwd=tmp_path)
     try:
         assert second.wait() == 1

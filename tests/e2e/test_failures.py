@@ -1,5 +1,6 @@
 """Promise 7: code that raises, exits, is killed or runs out of time. Before the response's head the client gets a clear
-502 or 504 with its request's id; after it a broken message, never a clean end. Tracebacks stay in the function's log."""
+502 or 504 with its request's id; after it a broken message, never a clean end. Tracebacks stay in the function's log.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.patience import wait_for
 from tests.e2e.stack import Stack, free_port
 from tests.e2e.wire import ConnectionCut, WireResponse
 
@@ -30,9 +32,7 @@ def failing(shared_stack: Callable[..., Stack]) -> Stack:
 
 
 def curl(stack: Stack, target: str, *options: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        ["curl", "-sSN", *options, stack.url + target], capture_output=True, timeout=30, check=False
-    )
+    return subprocess.run(["curl", "-sSN", *options, stack.url + target], capture_output=True, timeout=30, check=False)
 
 
 def answered(stack: Stack, target: str) -> WireResponse:
@@ -108,11 +108,8 @@ def test_curl_sees_that_a_killed_process_did_not_finish(failing: Stack) -> None:
 def test_a_process_that_is_killed_before_its_first_byte_is_a_502(failing: Stack) -> None:
     with failing.connect() as connection:
         connection.request("GET", "/stuck?note=stuck")
-        deadline = time.monotonic() + 10
-        while not (noted := failing.executions("stuck")):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        os.kill(int(noted[0]), signal.SIGKILL)
+        wait_for(lambda: failing.executions("stuck"))
+        os.kill(int(failing.executions("stuck")[0]), signal.SIGKILL)
         killed_at = time.monotonic()
         assert_problem(connection.response(), 502, "function-lost")
         assert time.monotonic() - killed_at < SOON

@@ -1,4 +1,4 @@
-"""Every form of handler on the real stack: `def`, generators, existing Lambda code, files; behind a gateway and without one."""
+"""Every form of handler on the real stack: `def`, generators, existing Lambda code, files."""
 
 from __future__ import annotations
 

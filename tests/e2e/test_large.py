@@ -1,4 +1,4 @@
-"""Promise 2: a gibibyte down and a gibibyte up through curl: equal at both ends, and neither side ever holds much of it."""
+"""Promise 2: a gibibyte down and a gibibyte up through curl: equal at both ends, and nobody ever holds much of it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def large_stack(fresh_stack: Callable[..., Stack]) -> Stack:
 def assert_small(stack: Stack, what: str, seconds: float, size: int) -> None:
     """By the kernel's own high-water marks: they cannot miss a moment."""
     gateway, function = process.memory(stack.gateway.pid).peak, process.memory(stack.environment).peak
-    print(f"\n{what}: {size / seconds / MIB:.0f} MiB/s, peak RSS gateway {gateway:.0f} MiB, function {function:.0f} MiB")
+    print(
+        f"\n{what}: {size / seconds / MIB:.0f} MiB/s, peak RSS gateway {gateway:.0f} MiB, function {function:.0f} MiB"
+    )
     assert gateway < RESIDENT and function < RESIDENT
 
 

@@ -20,7 +20,7 @@ RATE = MEGABYTE
 """Bytes a second that the slow one takes."""
 GIBIBYTE = 1 << 30
 CREDIT = 512 << 10
-"""Bytes: 64 KiB at first, doubled while the buffers on the way fill (they take half a megabyte); never by a slow reader."""
+"""Bytes: 64 KiB at first, doubled while the buffers on the way (half a megabyte) fill; never for a slow reader."""
 AHEAD = MEGABYTE
 """Bytes beyond the credit: what the gateway's and the two kernels' buffers may hold."""
 GROWTH = 8.0
@@ -87,15 +87,13 @@ def p99(delays: list[float]) -> float:
 
 
 @pytest.mark.parametrize("seconds", DURATIONS)
-def test_a_slow_reader_holds_up_the_producer_and_nobody_else(
-    fresh_stack: Callable[..., Stack], seconds: float
-) -> None:
+def test_a_slow_reader_holds_up_the_producer_and_nobody_else(fresh_stack: Callable[..., Stack], seconds: float) -> None:
     stack = fresh_stack("paths.py:many", environments=1)
     with stack.connect() as connection:
         neighbour_delays(connection, 1.0)
-        alone = neighbour_delays(connection, seconds / 2)
+        alone = neighbour_delays(connection, seconds / 3)
         slow = SlowReader(stack, seconds)
-        time.sleep(min(2.0, seconds / 4))
+        time.sleep(1.0)  # the buffers on the way are full
         before = [process.memory(pid).resident for pid in (stack.gateway.pid, stack.environment)]
         beside = neighbour_delays(connection, seconds / 2)
         after = [process.memory(pid).resident for pid in (stack.gateway.pid, stack.environment)]

@@ -21,10 +21,11 @@ import pytest
 
 from tests.e2e import process
 from tests.e2e.command import Command
+from tests.e2e.patience import wait_for
 from tests.e2e.stack import HANDLERS, free_port
 
 CLIENTS = 12
-WARM_UP = 3.0
+WARM_UP = 1.5
 """Seconds of the same load before the first look: what grows only once has then grown."""
 GROWTH = 6.0
 """MiB that a process may be larger after the load than before it: allocators do not give all back."""
@@ -67,8 +68,7 @@ class Watched:
         """Gateway and local Lambda, which are one process here."""
         self._file.unlink(missing_ok=True)
         self.command.signal(signal.SIGUSR1)
-        while not self._file.exists():
-            await asyncio.sleep(0.02)
+        await asyncio.to_thread(wait_for, self._file.exists)
         seen = json.loads(self._file.read_text())
         pid = self.command.pid
         names = tuple(sorted(seen["names"].items()))
@@ -173,9 +173,8 @@ async def test_nothing_grows_under_wrk(tmp_path: Path) -> None:
     with watched("paths.py:many", tmp_path) as dev:
         looks = []
         for duration in ("5s", "60s"):
-            wrk = subprocess.run(
-                ["wrk", "-t1", "-c32", f"-d{duration}", f"{dev.url}/hello"], capture_output=True, text=True, check=True
-            )
+            command = ["wrk", "-t1", "-c32", f"-d{duration}", f"{dev.url}/hello"]
+            wrk = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=True)
             await asyncio.sleep(QUIET)
             looks.append(await dev.gateway())
         print(wrk.stdout)

@@ -11,19 +11,13 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import process
-from tests.e2e.command import Command
-from tests.e2e.stack import HANDLERS, Stack, free_port
-from tests.e2e.wire import Connection, ConnectionCut
+from tests.e2e.dev import Dev
+from tests.e2e.patience import wait_for
+from tests.e2e.stack import HANDLERS, Stack
+from tests.e2e.wire import ConnectionCut
 
 PROMPT = 5.0
 """Seconds in which a command ends that has nothing to wait for."""
-
-
-def wait_for(condition: Callable[[], object], seconds: float = PROMPT) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
 
 
 def refuses(stack: Stack) -> bool:
@@ -32,34 +26,6 @@ def refuses(stack: Stack) -> bool:
     except ConnectionRefusedError:
         return True
     return False
-
-
-class Dev:
-    """A `dialback dev`, for the length of a `with`; nothing of it may be left after that."""
-
-    def __init__(self, target: str, root: Path, **environment: str) -> None:
-        self.port = free_port()
-        self.expected = 0
-        self.command = Command("dev", target, "--port", str(self.port), cwd=root, environment=environment)
-
-    def __enter__(self) -> Dev:
-        self.url = self.command.ready()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        left = process.descendants(self.command.pid)
-        assert self.command.stop() in (0, self.expected), self.command.output
-        assert not [pid for pid in left if process.is_alive(pid)]
-
-    def connect(self) -> Connection:
-        return Connection(("127.0.0.1", self.port))
-
-    def get(self, target: str) -> bytes:
-        with self.connect() as connection:
-            connection.request("GET", target)
-            response = connection.response()
-            assert (response.status, response.failure) == (200, None)
-            return response.body
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -15,10 +15,8 @@ from websockets.sync.client import ClientConnection, connect
 
 from protocol.dial import CONNECT_PATH, Dial, Limits
 from protocol.invitation import INVITATION_CONTENT_TYPE, INVITATION_KEY
+from tests.e2e.patience import PATIENCE
 from tests.e2e.stack import Stack
-
-PATIENCE = 10.0
-"""Seconds in which what must come has come."""
 
 
 class Trap:
@@ -30,7 +28,7 @@ class Trap:
         trap = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:  # noqa: N802 - the library's name
+            def do_POST(self) -> None:
                 assert self.headers["Content-Type"] == INVITATION_CONTENT_TYPE
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 trap._tokens.put(json.loads(body)[INVITATION_KEY])
@@ -70,8 +68,8 @@ class Trap:
 
 
 class Caught:
-    """A request to /trap, and the invitation that it caused. Use it in a `with`: at its end the invocation is answered, and
-    `response` is what the client got."""
+    """A request to /trap, and the invitation that it caused. Use it in a `with`, at whose end the invocation is
+    answered; `response` is then what the client got."""
 
     def __init__(self, stack: Stack, trap: Trap) -> None:
         self._stack, self._trap = stack, trap

@@ -9,6 +9,7 @@ import random
 import re
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -27,19 +28,33 @@ MOST_LINES = 40
 def example(shared_stack: Callable[..., Stack]) -> Callable[[str], Stack]:
     """`example("chunks")`: a stack that serves examples/chunks.py."""
 
-    def start(name: str) -> Stack:
-        return shared_stack(f"{name}.py:handler", root=EXAMPLES, environments=4)
-
-    return start
+    return lambda name: serve(shared_stack, name)
 
 
-def fetch(stack: Stack, target: str = "/") -> tuple[WireResponse, list[float]]:
-    """A GET's response, and when each chunk came, in seconds after the first one."""
+def serve(shared_stack: Callable[..., Stack], name: str) -> Stack:
+    return shared_stack(f"{name}.py:handler", root=EXAMPLES, environments=4)
+
+
+def fetch(stack: Stack, target: str) -> WireResponse:
     with stack.connect() as connection:
         connection.request("GET", target)
-        response = connection.response()
+        return connection.response()
+
+
+@pytest.fixture(scope="module")
+def fetched(shared_stack: Callable[..., Stack]) -> dict[str, WireResponse]:
+    """The responses of the examples that take their time, side by side: they mostly wait."""
+    targets = {"chunks": "/", "tokens": "/?prompt=hello", "progress": "/"}
+    stacks = {name: serve(shared_stack, name) for name in targets}
+    with ThreadPoolExecutor() as threads:
+        coming = {name: threads.submit(fetch, stacks[name], target) for name, target in targets.items()}
+        return {name: future.result() for name, future in coming.items()}
+
+
+def times(response: WireResponse) -> list[float]:
+    """When each chunk came, in seconds after the first one."""
     assert (response.status, response.failure) == (200, None)
-    return response, [chunk.time - response.chunks[0].time for chunk in response.chunks]
+    return [chunk.time - response.chunks[0].time for chunk in response.chunks]
 
 
 def test_every_example_is_tested_and_short() -> None:
@@ -50,14 +65,14 @@ def test_every_example_is_tested_and_short() -> None:
         assert len(text.splitlines()) <= MOST_LINES and text.startswith('"""'), file.name
 
 
-def test_chunks_come_one_a_second(example: Callable[[str], Stack]) -> None:
-    response, times = fetch(example("chunks"))
+def test_chunks_come_one_a_second(fetched: dict[str, WireResponse]) -> None:
+    response = fetched["chunks"]
     assert [chunk.data for chunk in response.chunks] == [b"Chunk %d\n" % number for number in range(1, 6)]
-    assert times == pytest.approx([0, 1, 2, 3, 4], abs=AT_ONCE)
+    assert times(response) == pytest.approx([0, 1, 2, 3, 4], abs=AT_ONCE)
 
 
-def test_tokens_are_server_sent_events_50_ms_apart(example: Callable[[str], Stack]) -> None:
-    response, times = fetch(example("tokens"), "/?prompt=hello")
+def test_tokens_are_server_sent_events_50_ms_apart(fetched: dict[str, WireResponse]) -> None:
+    response = fetched["tokens"]
     assert response.value(b"content-type") == b"text/event-stream"
     events = response.body.decode().split("\n\n")
     *tokens, done, end = events
@@ -69,12 +84,12 @@ def test_tokens_are_server_sent_events_50_ms_apart(example: Callable[[str], Stac
         words.append(json.loads(data.removeprefix("data: "))["token"])
     assert "".join(words).startswith("hello: ")
     assert len(response.chunks) == len(tokens) + 1
-    assert times[:-1] == pytest.approx([0.05 * index for index in range(len(tokens))], abs=AT_ONCE)
+    assert times(response)[:-1] == pytest.approx([0.05 * index for index in range(len(tokens))], abs=AT_ONCE)
 
 
 def test_readers_of_tokens_share_one_environment(example: Callable[[str], Stack]) -> None:
     stack = example("tokens")
-    fetch(stack)
+    fetch(stack, "/")
     before = stack.environments
     connections = [stack.connect() for _ in range(10)]
     try:
@@ -101,8 +116,8 @@ class PageParser(html.parser.HTMLParser):
         self.tags.append(tag)
 
 
-def test_progress_fills_its_bar_while_it_streams(example: Callable[[str], Stack]) -> None:
-    response, times = fetch(example("progress"))
+def test_progress_fills_its_bar_while_it_streams(fetched: dict[str, WireResponse]) -> None:
+    response = fetched["progress"]
     assert response.value(b"content-type") == b"text/html; charset=utf-8"
     page = PageParser()
     page.feed(response.chunks[0].data.decode())
@@ -110,7 +125,7 @@ def test_progress_fills_its_bar_while_it_streams(example: Callable[[str], Stack]
     steps = [chunk for chunk in response.chunks if b"<script>" in chunk.data]
     percents = [int(re.search(rb"width='(\d+)%'", chunk.data)[1]) for chunk in steps]  # type: ignore[index]
     assert percents == list(range(5, 101, 5))
-    assert times[1:21] == pytest.approx([0.15 * index for index in range(1, 21)], abs=AT_ONCE + 0.05)
+    assert times(response)[1:21] == pytest.approx([0.15 * index for index in range(1, 21)], abs=AT_ONCE + 0.05)
     assert response.body.endswith(b"</html>\n")
 
 

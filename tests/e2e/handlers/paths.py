@@ -118,7 +118,7 @@ async def heard(request: Request) -> str:
 
 @path
 async def produce(request: Request) -> Response:
-    """`size` bytes in pieces of `piece`, as fast as they are taken; the digest in a note, what was produced in another."""
+    """`size` bytes in pieces of `piece`, as fast as they are taken; the digest and the count so far go to notes."""
     size, piece = number(request, "size", 1 << 20), number(request, "piece", 64 << 10)
     name = request.query.get("note", "")
 
