@@ -18,7 +18,7 @@ from gateway.invitations import Invitations
 from gateway.link_socket import LinkSocket
 from gateway.pool import Pool, Start
 from gateway.telemetry import RateLimited
-from gateway.upgrade import accept_websocket, reply
+from gateway.upgrade import accept_websocket, check_handshake, reply
 from protocol.dial import REASON_HEADER, VERSION, Dial
 from protocol.errors import DialRefused
 from protocol.flow import Budget
@@ -54,6 +54,7 @@ class Endpoint:
 
     async def handle(self, request: BaseRequest) -> StreamResponse:
         """The handler of `CONNECT_PATH`. Raises `RequestRefused` for what is no WebSocket upgrade."""
+        check_handshake(request)  # who is no WebSocket client is told so, in the gateway's usual form
         try:
             dial = Dial.from_headers(request.headers)
             link = self._admit(dial)

@@ -31,7 +31,7 @@ def accept_websocket(
     Nothing is awaited in between, so a frame that follows the 101 at once reaches `protocol`;
     `ClientConnection.hand_over` says in which order. Raises `RequestRefused` for what is not a WebSocket handshake.
     """
-    key = _checked_key(request)
+    key = check_handshake(request)
     accept = base64.b64encode(hashlib.sha1(key + GUID, usedforsecurity=False).digest())
     fields = ((b"upgrade", b"websocket"), (b"connection", b"Upgrade"), (b"sec-websocket-accept", accept), *headers)
     return connection_of(request).hand_over(protocol, head_bytes(101, fields))
@@ -48,8 +48,8 @@ async def reply(request: BaseRequest, status: int, headers: Headers = (), body: 
     return CLOSE
 
 
-def _checked_key(request: BaseRequest) -> bytes:
-    """Sec-WebSocket-Key; RFC 6455, section 4.2.1."""
+def check_handshake(request: BaseRequest) -> bytes:
+    """Sec-WebSocket-Key; RFC 6455, section 4.2.1. Raises `RequestRefused` for what is not a WebSocket handshake."""
     headers = request.headers
     options = {option.strip().lower() for option in headers.get("connection", "").split(",")}
     if request.method != "GET" or headers.get("upgrade", "").lower() != "websocket" or "upgrade" not in options:

@@ -311,11 +311,10 @@ async def test_what_is_no_websocket_is_refused_as_http() -> None:
     async with scene() as it:
         dial = first_dial(await it.token())
         headers = dict(dial.to_headers())
-        async with it.client.get(it.gateway.url + CONNECT_PATH, headers=headers) as response:
-            assert response.status == 400
-            assert response.content_type == "application/problem+json"
-        async with it.client.get(it.gateway.url + CONNECT_PATH) as response:
-            assert (response.status, response.headers["Dialback-Reason"]) == (426, "version")
+        for sent in (headers, {}):
+            async with it.client.get(it.gateway.url + CONNECT_PATH, headers=sent) as response:
+                assert response.status == 400
+                assert response.content_type == "application/problem+json"
         assert it.link(dial.session) is None
 
 

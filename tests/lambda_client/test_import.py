@@ -92,8 +92,9 @@ def test_somebody_elses_protocol_is_named_with_what_to_do(tmp_path: Path, name: 
 
 def test_a_protocol_that_is_missing_is_said_to_be(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "lambda_client", tmp_path / "lambda_client")
-    # Only the folder and the standard library: an installed Dialback would be found otherwise.
-    code = "import sys; sys.path[:] = [p for p in sys.path if 'site-packages' not in p]; import lambda_client.wire"
+    # Only the folder and the standard library: an installed Dialback would be found otherwise, or one that is edited.
+    keep = f"p == {str(tmp_path)!r} or p.startswith(sys.base_prefix) and 'site-packages' not in p"
+    code = f"import sys; sys.path[:] = [p for p in sys.path if {keep}]; import lambda_client.wire"
     done = run(code, path=tmp_path)
     assert done.returncode == 1
     assert "`protocol` is missing" in done.stderr.splitlines()[-1]
