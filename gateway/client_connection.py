@@ -19,6 +19,7 @@ from aiohttp.web import BaseRequest, RequestHandler, Server, StreamResponse
 from aiohttp.web_protocol import _ErrInfo
 
 from gateway.errors import Problem, RequestRefused
+from gateway.leave_probe import LeaveProbe
 from gateway.limits import HttpLimits
 
 LOG: Final = logging.getLogger("dialback.http")
@@ -57,6 +58,9 @@ class CurrentRequest(Protocol):
     def client_gone(self, reason: str) -> None: ...
     def client_paused(self) -> None: ...
     def client_resumed(self) -> None: ...
+    def held_back(self) -> None:
+        """Nothing is read of it just now; said every quarter of a second while that lasts."""
+
     def body_broken(self, problem: Problem) -> None:
         """What should be its body is not."""
 
@@ -85,6 +89,8 @@ class ClientConnection(RequestHandler):
         "_end_timer",
         "_lost",
         "_free",
+        "_probe",
+        "_head_timer",
     )
 
     def __init__(
@@ -115,6 +121,8 @@ class ClientConnection(RequestHandler):
         self._end_timer: asyncio.TimerHandle | None = None
         self._lost: asyncio.Future[None] | None = None
         self._free: asyncio.Future[None] | None = None
+        self._probe: LeaveProbe | None = None
+        self._head_timer: asyncio.TimerHandle | None = None
 
     def serving(self, request: CurrentRequest) -> None:
         """`request` is told of what happens here, until `served`."""
@@ -128,14 +136,16 @@ class ClientConnection(RequestHandler):
 
     @property
     def is_blind(self) -> bool:
-        """Reading is held back, because an upload or a queue of requests is: the client's leaving cannot be seen
-        meanwhile."""
+        """Reading is held back, because an upload or a queue of requests is: asyncio does not see the client's leaving
+        meanwhile, so that `LeaveProbe` looks for it."""
         return self._reading_paused or self._buffer_paused
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Bound what a stalled client can make us hold: our buffer, and the kernel's."""
         super().connection_made(transport)
         stream = cast(asyncio.Transport, transport)
+        self._probe = LeaveProbe(self._loop, transport, looked=self._held_back, left=self._client_left)
+        self._head_timer = self._loop.call_later(self._limits.request_head, self._head_is_late)
         stream.set_write_buffer_limits(high=self._limits.write_buffer)
         connection = stream.get_extra_info("socket")
         if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
@@ -146,8 +156,7 @@ class ClientConnection(RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The socket is gone."""
-        if self._end_timer is not None:
-            self._end_timer.cancel()
+        self._drop_timers()
         super().connection_lost(exc)
         if self._lost is not None and not self._lost.done():
             self._lost.set_result(None)
@@ -159,6 +168,34 @@ class ClientConnection(RequestHandler):
         would wait until it has taken all that was written.)"""
         if self.current is not None:
             self.current.client_gone("client left")
+
+    def _client_left(self) -> None:
+        if self.current is not None:
+            self.current.client_gone("client left")
+        elif self.transport is not None:
+            self.transport.abort()
+
+    def _held_back(self) -> None:
+        if self.current is not None:
+            self.current.held_back()
+
+    def _pause_transport_reading(self) -> None:
+        super()._pause_transport_reading()
+        if self._probe is not None:
+            self._probe.begin()
+
+    def _resume_transport_reading(self) -> None:
+        if self._probe is not None:
+            self._probe.end()
+        super()._resume_transport_reading()
+
+    def _drop_timers(self) -> None:
+        if self._probe is not None:
+            self._probe.close()
+        for timer in (self._end_timer, self._head_timer):
+            if timer is not None:
+                timer.cancel()
+        self._end_timer = self._head_timer = self._probe = None
 
     def pause_writing(self) -> None:
         """The client reads too slowly."""
@@ -179,6 +216,9 @@ class ClientConnection(RequestHandler):
         requests = self._request_count
         super().data_received(data)
         if self._request_count != requests:
+            if self._head_timer is not None:
+                self._head_timer.cancel()
+                self._head_timer = None
             newest, self._newest = self._messages[-1]
             if isinstance(newest, _ErrInfo):
                 self._fail(_problem_of(newest.exc, data, self._limits))
@@ -186,14 +226,27 @@ class ClientConnection(RequestHandler):
         elif self._newest.total_bytes == self._seen and not self._upgraded:
             self._idle += len(data)
             if self._idle > self._limits.head:
-                error = Problem("header-too-large")
-                self._messages.append((_ErrInfo(error.status, RequestRefused(error), ""), EMPTY_PAYLOAD))
-                if self._waiter is not None and not self._waiter.done():
-                    self._waiter.set_result(None)
-                self._fail(error)
+                self._refuse(Problem("header-too-large"))
+            elif self._head_timer is None and data and self._newest.is_eof():
+                self._head_timer = self._loop.call_later(self._limits.request_head, self._head_is_late)
             return
         self._seen = self._newest.total_bytes
         self._idle = 0
+
+    def _head_is_late(self) -> None:
+        """Slow heads are answered; a connection on which nothing came has nobody to answer to."""
+        self._head_timer = None
+        if self._idle:
+            self._refuse(Problem("request-head-timeout"))
+        elif self.transport is not None:
+            self.transport.abort()
+
+    def _refuse(self, problem: Problem) -> None:
+        """What has come so far is no request, and nothing more is read."""
+        self._messages.append((_ErrInfo(problem.status, RequestRefused(problem), ""), EMPTY_PAYLOAD))
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+        self._fail(problem)
 
     def _fail(self, problem: Problem) -> None:
         self.failure = problem
@@ -276,6 +329,7 @@ class ClientConnection(RequestHandler):
         if self._message_tail:
             raise RequestRefused(Problem("bad-request", "Bytes came before the upgrade was accepted."))
         transport.write(head)
+        self._drop_timers()
         transport.set_protocol(protocol)
         manager.connection_lost(self, None)
         self.keep_alive(False)

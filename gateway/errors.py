@@ -30,6 +30,9 @@ KINDS: Final[dict[str, Kind]] = {
     # The client's request
     "bad-request": Kind(400, "The request is not valid HTTP."),
     "no-route": Kind(404, "No function is configured for this address."),
+    "request-head-timeout": Kind(408, "The request's head did not come in time."),
+    "request-idle": Kind(408, "Nothing came of the request's body for too long.", ends="timed_out"),
+    "request-too-slow": Kind(408, "The request's body came too slowly.", ends="timed_out"),
     "target-too-long": Kind(414, "The request line is longer than 16 KiB."),
     "expectation-failed": Kind(417, "The only expectation known here is 100-continue."),
     "header-too-large": Kind(431, "The request has too many header fields, or too large ones."),
@@ -40,6 +43,7 @@ KINDS: Final[dict[str, Kind]] = {
     "internal": Kind(500, "The gateway made a mistake.", ends="failed"),
     "overloaded": Kind(503, "The function has no room left for requests.", retry_after=1),
     "queue-timeout": Kind(503, "No place at the function became free in time.", ends="timed_out", retry_after=1),
+    "gateway-full": Kind(503, "This gateway has no room left for requests.", retry_after=1),
     "draining": Kind(503, "This gateway is stopping.", retry_after=1),
     # The function
     "invoke-failed": Kind(502, "The function could not be invoked.", ends="failed"),
@@ -49,6 +53,8 @@ KINDS: Final[dict[str, Kind]] = {
     "bad-response": Kind(502, "The function's answer is not valid HTTP.", ends="failed"),
     "dial-back-timeout": Kind(504, "The function was invoked, but did not dial back in time.", ends="timed_out"),
     "response-timeout": Kind(504, "The function did not answer in time.", ends="timed_out"),
+    "response-idle": Kind(504, "Nothing came of the response's body for too long.", ends="timed_out"),
+    "exchange-timeout": Kind(504, "The request took longer than any may.", ends="timed_out"),
 }
 
 

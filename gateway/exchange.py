@@ -54,7 +54,7 @@ class Exchange:
         "_listeners",
         "_unconsumed",
         "_length",
-        "_has_continued",
+        "has_continued",
     )
 
     def __init__(self, head: RequestHead, client: ClientSide, *, id: bytes | None = None, function: str = "") -> None:
@@ -79,7 +79,8 @@ class Exchange:
         self._listeners: list[Callable[[Exchange], None]] = []
         self._unconsumed = 0
         self._length: int | None = None
-        self._has_continued = False
+        self.has_continued = False
+        """A client that expected 100 Continue was sent it."""
 
     def __repr__(self) -> str:
         return f"<Exchange {self.id.hex()} {self.state}>"
@@ -121,8 +122,8 @@ class Exchange:
 
     def credit(self) -> None:
         """The function granted request credit for the first time: it reads."""
-        if self.head.expects_continue and not self._has_continued and self.state == "opened":
-            self._has_continued = True
+        if self.head.expects_continue and not self.has_continued and self.state == "opened":
+            self.has_continued = True
             self.client.continue_()
 
     def writable(self) -> None:
@@ -269,7 +270,7 @@ class Exchange:
 
     def _response_ended(self) -> None:
         self._fire("response_ended")
-        if self.state == "uploading" and self.head.expects_continue and not self._has_continued:
+        if self.state == "uploading" and self.head.expects_continue and not self.has_continued:
             self._end_upload()  # the client was never asked for its body, and will not send it
         else:
             self._end_if_terminal()

@@ -196,6 +196,12 @@ class ClientRequest(ResponseWriter):
         self.is_paused = False
         self.exchange.client_resumed()
 
+    def held_back(self) -> None:
+        """Only a write makes a client's kernel say that nobody is there any more, when what was not sent yet keeps its
+        FIN back. Who waited for one 100 Continue takes another (RFC 9110, section 15.2)."""
+        if self.exchange.has_continued and not self.exchange.has_response_begun:
+            self.continue_()
+
     def body_broken(self, problem: Problem) -> None:
         """What follows the head is not a body; unless it was complete already, and the fault is in the next request."""
         if self._content.is_eof():

@@ -20,8 +20,10 @@ class HttpLimits:
     """Fields of one request; beyond it 431."""
     head: int = 60 << 10
     """Request line and all fields with their line ends; beyond it 431. (A frame's head: 64 KiB.)"""
+    request_head: float = 15
+    """How long a client may take over one head, the first of a connection from its accepting on; then 408."""
     keep_alive: float = 75
-    """How long a connection may be idle, or take over one head; then it is closed. Balancers' usual is 60."""
+    """How long a connection may be idle between two requests; then it is closed. Balancers' usual is 60."""
     read_buffer: int = 64 << 10
     """Upload bytes that wait here before the client is held back (twice as many, and one read, at most)."""
     write_buffer: int = 256 << 10

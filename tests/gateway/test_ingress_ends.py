@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 import socket
-import ssl
 from pathlib import Path
 
 import aiohttp
@@ -17,6 +16,7 @@ from gateway.exchange import Exchange
 from gateway.ingress import Ingress
 from gateway.limits import HttpLimits
 from protocol.frames import Code
+from tests.gateway.certificate import localhost_pair
 from tests.gateway.function_fake import FakePool, FakeStream, answer, listening
 from tests.gateway.test_ingress_malformed import get, parsed
 
@@ -335,15 +335,7 @@ async def test_stopping_does_not_wait_for_ever() -> None:
 
 
 async def test_tls(tmp_path: Path) -> None:
-    files = tmp_path / "cert.pem", tmp_path / "key.pem"
-    command = "req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
-    made = await asyncio.create_subprocess_exec(
-        "openssl", *command.split(), "-out", files[0], "-keyout", files[1], stderr=asyncio.subprocess.DEVNULL
-    )
-    assert await made.wait() == 0
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(*files)
-    trusting = ssl.create_default_context(cafile=files[0])
+    context, trusting = await localhost_pair(tmp_path)
     async with listening(FakePool(answer(b"hello")), tls=context) as front:
         async with aiohttp.ClientSession() as session:
             url = f"https://localhost:{front.port}/"
