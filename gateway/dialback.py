@@ -210,14 +210,12 @@ class Link:
             self._flush.cancel()
             self._flush = None
         session = self.session
-        try:
+        if session.has_frames_to_send:  # mostly not, when all that happened is that a chunk came
             while self._socket is not None and (room := self._socket.room) > 0:
                 messages = session.frames_to_send(room, time.monotonic())
                 if not messages:
                     break
                 self._socket.send(messages)
-        except ProtocolError as error:
-            self._fail(CLOSE_PROTOCOL_ERROR, str(error))
         self._dispatch(session.pending_events())
         self._arm()
 
