@@ -94,7 +94,7 @@ class Dial:
         if get("Dialback-Version").strip() != VERSION:
             raise DialRefused("version")
         try:
-            session = bytes.fromhex(get("Dialback-Session"))
+            session = _hexadecimal(get("Dialback-Session"))
             epoch = _number(get("Dialback-Epoch"))
             received = _number(get("Dialback-Received"))
             remaining = _number(get("Dialback-Remaining") or "0") / 1000
@@ -102,7 +102,7 @@ class Dial:
             limits = Limits(stated["credit"], stated["unacked"], stated["frames"])
             authorization = get("Authorization")
             invitation = authorization.removeprefix(_INVITATION) if authorization.startswith(_INVITATION) else ""
-            proof = bytes.fromhex(authorization.removeprefix(_RESUME)) if authorization.startswith(_RESUME) else b""
+            proof = _hexadecimal(authorization.removeprefix(_RESUME)) if authorization.startswith(_RESUME) else b""
         except (ValueError, KeyError):
             raise DialRefused("proof") from None
         features = tuple(name.strip() for name in get("Dialback-Features").split(",") if name.strip())
@@ -127,6 +127,13 @@ def _number(text: str) -> int:
     value = int(text)
     if value > MAX_OFFSET:
         raise ValueError("too large")
+    return value
+
+
+def _hexadecimal(text: str) -> bytes:
+    value = bytes.fromhex(text)
+    if 2 * len(value) != len(text):
+        raise ValueError("white space")
     return value
 
 

@@ -78,12 +78,19 @@ def key_id(key: bytes) -> str:
 
 
 def sign(invitation: Invitation, key: bytes) -> str:
-    """The token: base64url without padding of body ‖ MAC."""
+    """The token: base64url without padding of body ‖ MAC. Raises `ValueError` for one that no frame would take."""
     body: bytes = msgpack.packb(
         [1, invitation.kid, invitation.nonce, invitation.function, invitation.boot, invitation.url, invitation.expires],
         use_bin_type=True,
     )
-    return urlsafe_b64encode(body + _digest(key, _DOMAIN, body)).decode().rstrip("=")
+    token = _armour(body + _digest(key, _DOMAIN, body))
+    if len(token) > MAX_TOKEN_SIZE:
+        raise ValueError(f"a token of {len(token)} characters; the limit is {MAX_TOKEN_SIZE}")
+    return token
+
+
+def _armour(raw: bytes) -> str:
+    return urlsafe_b64encode(raw).decode().rstrip("=")
 
 
 def read(token: str) -> tuple[Invitation, bytes, bytes]:
@@ -91,10 +98,12 @@ def read(token: str) -> tuple[Invitation, bytes, bytes]:
 
     Raises `InvitationRefused("malformed")`.
     """
-    if len(token) > MAX_TOKEN_SIZE:
+    if type(token) is not str or len(token) > MAX_TOKEN_SIZE:  # it comes out of a JSON document
         raise InvitationRefused("malformed")
     try:
         raw = urlsafe_b64decode(token.encode("ascii") + b"=" * (-len(token) % 4))
+        if _armour(raw) != token:  # the decoder skips what is not of its alphabet: one invitation, one token
+            raise InvitationRefused("malformed")
         body, mac = raw[:-32], raw[-32:]
         version, kid, nonce, function, boot, url, expires = msgpack.unpackb(body, raw=False)
     except Exception:  # base64, msgpack, unpacking: every kind of garbage is the same refusal

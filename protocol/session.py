@@ -135,6 +135,10 @@ class Session(Streams):
 
     # What the two sides do in their own way
 
+    def socket_lost(self, now: float) -> list[Event]:
+        """The present socket is gone, or has been given up. Idempotent."""
+        raise NotImplementedError
+
     def _on_timeout(self, name: str, now: float) -> None:
         raise NotImplementedError
 
