@@ -107,10 +107,14 @@ class Command:
         self._reader.join(seconds)
         return code
 
-    def stop(self) -> int:
-        """Ctrl-C, and its exit code; what does not take it is killed, and the code is then -9. Idempotent."""
+    def interrupt(self) -> None:
+        """Ctrl-C, once, and do not wait."""
         if self._process.poll() is None and not self._was_interrupted:
             self.signal(signal.SIGINT)
+
+    def stop(self) -> int:
+        """Ctrl-C, and its exit code; what does not take it is killed, and the code is then -9. Idempotent."""
+        self.interrupt()
         try:
             self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:

@@ -1,39 +1,59 @@
-"""A healthy stream beside whatever a test does to the gateway; it must not notice."""
+"""A healthy stream beside whatever tests do to the gateway; it must not notice."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from tests.e2e.stack import Stack
-from tests.e2e.wire import WireResponse
 
-TICKS, INTERVAL = 15, 0.02
-NEIGHBOUR_DELAY = 0.1
-"""Seconds that a chunk of the healthy stream may be late."""
+COUNT, INTERVAL = 100_000, 0.02
+LATEST = 0.15
+"""Seconds that one of its chunks may be late on a busy machine."""
 
 
-@contextmanager
-def healthy_stream(stack: Stack) -> Iterator[None]:
-    """A stream beside the block, which must not notice anything."""
-    result: list[WireResponse] = []
+class Neighbour:
+    """A stream of a chunk each 20 ms, as long as many tests. Begins with the constructor, ends with `leave`."""
 
-    def run() -> None:
-        with stack.connect() as connection:
-            connection.request("GET", f"/ticks?count={TICKS}&interval={INTERVAL}")
-            began.set()
-            result.append(connection.response())
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._connection = stack.connect()
+        self._connection.request("GET", f"/ticks?count={COUNT}&interval={INTERVAL}")
+        self._pieces = self._connection.pieces(self._connection.head())
+        self._faults: list[str] = []
+        self._chunks = 0
+        self._news = threading.Condition()
+        self._is_leaving = False
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
 
-    began = threading.Event()
-    thread = threading.Thread(target=run)
-    thread.start()
-    began.wait()
-    try:
-        yield
-    finally:
-        thread.join()
-    (response,) = result
-    assert response.failure is None and len(response.chunks) == TICKS
-    assert max(chunk.time - float(chunk.data.split()[1]) for chunk in response.chunks) < NEIGHBOUR_DELAY
-    assert not stack.mistakes()
+    def check(self) -> None:
+        """Fail unless every chunk so far came in its turn and in time, and the next two come as well."""
+        with self._news:
+            next_but_one = self._chunks + 2
+            self._news.wait_for(lambda: self._faults or self._chunks >= next_but_one, timeout=5)
+            assert not self._faults and self._chunks >= next_but_one, self._faults or "the neighbour's stream stopped"
+        assert not self._stack.mistakes()
+
+    def leave(self) -> None:
+        """End it."""
+        self._is_leaving = True
+        self._thread.join()
+        self._connection.socket.close()
+
+    def _run(self) -> None:
+        try:
+            for number, chunk in enumerate(self._pieces):
+                index, written, _ = chunk.data.split()
+                with self._news:
+                    self._chunks += 1
+                    if int(index) != number:
+                        self._faults.append(f"chunk {index!r} came in place of {number}")
+                    if (late := chunk.time - float(written)) > LATEST:
+                        self._faults.append(f"chunk {number} was {late:.3f} s late")
+                    self._news.notify_all()
+                if self._is_leaving:
+                    return
+        except Exception as error:
+            with self._news:
+                self._faults.append(repr(error))
+                self._news.notify_all()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import re
 import secrets
-import signal
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -130,13 +129,14 @@ class Stack:
     def interrupt(self) -> None:
         """Begin to stop both, so that several stacks stop side by side."""
         for command in (self.gateway, self.function):
-            if command.exit_code is None:
-                command.signal(signal.SIGINT)
+            command.interrupt()
 
     def stop(self) -> None:
         """Stop both; nothing of them may be left."""
         commands = [command for name in ("gateway", "function") if (command := self.__dict__.get(name))]
         left = {pid for command in commands for pid in process.descendants(command.pid)}
+        for command in commands:
+            command.interrupt()
         codes = [command.stop() for command in commands]
         assert not [pid for pid in left if process.is_alive(pid)], "processes are left"
         assert all(code == 0 for code in codes), (codes, [command.output[-2000:] for command in commands])

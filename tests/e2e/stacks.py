@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.neighbour import healthy_stream
+from tests.e2e.neighbour import Neighbour
 from tests.e2e.stack import Stack
 from tests.e2e.trap import Trap
 
@@ -73,7 +73,7 @@ def trapped_stack(trap: Trap, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
     def config(url: str) -> str:
         return (
-            f'[functions.usual]\nurl = "{url}"\n[functions.trap]\nurl = "{trap.url}"\ntimeouts.dial_back = 2\n'
+            f'[functions.usual]\nurl = "{url}"\n[functions.trap]\nurl = "{trap.url}"\ntimeouts.dial_back = 1\n'
             "[session]\ngrace = 1\n"
             '[[routes]]\npath = "/"\nfunction = "usual"\n[[routes]]\npath = "/trap"\nfunction = "trap"\n'
         )
@@ -85,8 +85,16 @@ def trapped_stack(trap: Trap, tmp_path_factory: pytest.TempPathFactory) -> Itera
     stack.stop()
 
 
+@pytest.fixture(scope="module")
+def trapped_neighbour(trapped_stack: Stack) -> Iterator[Neighbour]:
+    """A healthy stream of the usual function, beside all tests of the module."""
+    neighbour = Neighbour(trapped_stack)
+    yield neighbour
+    neighbour.leave()
+
+
 @pytest.fixture
-def trapped(trapped_stack: Stack) -> Iterator[Stack]:
-    """With a healthy stream of the usual function beside the test."""
-    with healthy_stream(trapped_stack):
-        yield trapped_stack
+def trapped(trapped_stack: Stack, trapped_neighbour: Neighbour) -> Iterator[Stack]:
+    """The stack with the trap; at the end of each test the healthy stream beside it must have noticed nothing."""
+    yield trapped_stack
+    trapped_neighbour.check()

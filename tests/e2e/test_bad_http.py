@@ -5,25 +5,31 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from protocol.dial import CONNECT_PATH
 from tests.e2e import process
-from tests.e2e.neighbour import healthy_stream
+from tests.e2e.neighbour import Neighbour
 from tests.e2e.patience import wait_for
 from tests.e2e.stack import Stack
-from tests.e2e.trap import first_dial
 from tests.e2e.wire import ConnectionCut, WireResponse
 
 
+@pytest.fixture(scope="module")
+def neighbour(shared_stack: Callable[..., Stack]) -> Iterator[Neighbour]:
+    """A healthy stream beside all tests of this module."""
+    neighbour = Neighbour(shared_stack("paths.py:one"))
+    yield neighbour
+    neighbour.leave()
+
+
 @pytest.fixture
-def unimpressed(stack: Stack) -> Iterator[Stack]:
-    """The stack, with a healthy stream beside the test."""
-    stack.get("/hello")
-    with healthy_stream(stack):
-        yield stack
+def unimpressed(stack: Stack, neighbour: Neighbour) -> Iterator[Stack]:
+    """The stack; at the end of each test the healthy stream beside it must have noticed nothing."""
+    yield stack
+    neighbour.check()
 
 
 def refusal(stack: Stack, sent: bytes) -> WireResponse:
@@ -84,9 +90,9 @@ BAD_REQUESTS: dict[str, tuple[bytes, int]] = {
 
 
 @pytest.mark.parametrize("case", BAD_REQUESTS)
-def test_what_is_not_http_is_refused_with_a_problem_document(stack: Stack, case: str) -> None:
+def test_what_is_not_http_is_refused_with_a_problem_document(unimpressed: Stack, case: str) -> None:
     sent, status = BAD_REQUESTS[case]
-    assert refusal(stack, sent).status == status
+    assert refusal(unimpressed, sent).status == status
 
 
 def test_a_flood_of_bad_requests_is_told_in_few_lines_and_disturbs_nobody(unimpressed: Stack) -> None:
@@ -130,8 +136,7 @@ def test_an_upload_shorter_than_its_length_cancels_the_functions_code(unimpresse
     assert "whole" not in stack.executions("short"), "a cut upload looked whole"
 
 
-def test_the_address_for_functions_refuses_what_is_no_upgrade(stack: Stack) -> None:
-    dial = "".join(f"{name}: {value}\r\n" for name, value in first_dial("token").to_headers()).encode()
+def test_the_gateways_own_paths_refuse_what_is_not_for_them(stack: Stack) -> None:
     for line in (b"GET %b HTTP/1.1\r\n", b"POST %b HTTP/1.1\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"):
-        assert refusal(stack, line % CONNECT_PATH.encode() + HOST + dial + b"\r\n").status == 400
+        assert refusal(stack, line % CONNECT_PATH.encode() + HOST + b"\r\n").status == 400
     assert refusal(stack, b"GET /_dialback/secrets HTTP/1.1\r\n" + HOST + b"\r\n").status == 404

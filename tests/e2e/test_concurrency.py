@@ -88,9 +88,8 @@ async def test_200_requests_at_once_are_not_mixed_up(shared_stack: Callable[...,
         )
     failures = Counter(f"{kind.__name__}: {result!r}" for kind, result in zip(kinds, results, strict=True) if result)
     assert not failures
-    print(
-        f"\n{handler}: {REQUESTS} requests in {time.monotonic() - began:.2f} s, {len(stack.environments)} environments"
-    )
+    used = len(stack.environments)
+    print(f"\n{handler}: {REQUESTS} requests in {time.monotonic() - began:.2f} s, {used} environments")
     executed = Counter(line.split()[0] for line in stack.executions("executions")[noted:])
     assert executed == Counter(key for key, kind in zip(keys, kinds, strict=True) if kind is get), "some ran twice"
     assert 1 <= used <= ENVIRONMENTS

@@ -24,7 +24,7 @@ MOMENTS = (0.0, 0.0003, 0.001, 0.003, 0.008)
 """Seconds after a response within which the next request is sent: before PARK leaves, while it is answered, while the
 process freezes, after that."""
 RACES = [
-    pytest.param(600, id="600"),
+    pytest.param(400, id="400"),
     pytest.param(10_000, id="10000", marks=[pytest.mark.slow, pytest.mark.timeout(1200)]),
 ]
 

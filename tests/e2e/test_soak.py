@@ -33,9 +33,11 @@ OBJECTS = 3000
 """How many more objects a process may hold."""
 QUIET = 0.5
 """Seconds without a request before each look, longer than `linger`."""
-DURATIONS = [
-    pytest.param(3.0, id="3s"),
-    pytest.param(60.0, id="60s", marks=[pytest.mark.soak, pytest.mark.timeout(240)]),
+MINUTE = [pytest.mark.soak, pytest.mark.timeout(240)]
+LOADS = [
+    pytest.param("paths.py:many", 3.0, id="many-3s"),
+    pytest.param("paths.py:many", 60.0, id="many-60s", marks=MINUTE),
+    pytest.param("paths.py:one", 60.0, id="one-60s", marks=MINUTE),
 ]
 
 
@@ -145,8 +147,7 @@ def assert_flat(what: str, before: Held, after: Held) -> None:
     assert after.objects < before.objects + OBJECTS
 
 
-@pytest.mark.parametrize("seconds", DURATIONS)
-@pytest.mark.parametrize("handler", ["paths.py:many", "paths.py:one"])
+@pytest.mark.parametrize(("handler", "seconds"), LOADS)
 async def test_nothing_grows_under_load(tmp_path: Path, handler: str, seconds: float) -> None:
     with watched(handler, tmp_path) as dev:
         await load(dev, WARM_UP)

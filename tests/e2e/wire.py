@@ -111,6 +111,8 @@ class Connection:
         lines = [f"{method} {target} HTTP/1.1", *(["Host: test"] if host else []), *headers]
         if body is not None:
             lines.append(f"Content-Length: {len(body)}")
+        if self._upload is not None:
+            self._upload.join(TIMEOUT)  # a request begins after the one before
         self._methods.append(method)
         self.send("\r\n".join((*lines, "", "")).encode("latin-1"))
         if body and len(body) <= AT_ONCE:
