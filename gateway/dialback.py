@@ -19,12 +19,11 @@ from gateway.link_stream import LinkStream
 from gateway.websocket import FramingError
 from protocol import events as ev
 from protocol.dial import (
+    CLOSE_GOING_AWAY,
     CLOSE_NORMAL,
     CLOSE_PROTOCOL_ERROR,
     CLOSE_SESSION_OVER,
     CLOSE_SUPERSEDED,
-    CLOSE_TOO_BIG,
-    CLOSE_UNSUPPORTED,
     Dial,
 )
 from protocol.errors import DialRefused, ProtocolError
@@ -34,13 +33,10 @@ from protocol.gateway_session import GatewaySession
 
 log = structlog.get_logger("dialback.link")
 
-OFFER_TIMEOUT: Final = 10.0  # seconds for LEASE, from a dial on; a function offers it with the same breath
 PARKED_TIMEOUT: Final = 900.0  # seconds without a lease, after which the environment is taken for gone
 
-#: After these the function does not resume (docs/protocol.md §3.5).
-FINAL_CLOSES: Final = frozenset(
-    (CLOSE_NORMAL, CLOSE_PROTOCOL_ERROR, CLOSE_UNSUPPORTED, CLOSE_TOO_BIG, CLOSE_SESSION_OVER)
-)
+#: After these, and where no close frame came, the function dials again (docs/protocol.md §3.5).
+RESUMABLE_CLOSES: Final = frozenset((CLOSE_GOING_AWAY, CLOSE_SUPERSEDED))
 
 
 class LinkOwner(Protocol):
@@ -73,7 +69,7 @@ class Link:
         self._socket: LinkSocket | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0  # on the session's clock
-        self._unleased: asyncio.TimerHandle | None = None  # ends a link that gets no lease
+        self._parked: asyncio.TimerHandle | None = None  # ends a link that gets no lease any more
         self._flush: asyncio.Handle | None = None
         self._is_receiving = False
         self._loop = asyncio.get_running_loop()
@@ -103,10 +99,7 @@ class Link:
             self._socket.close(CLOSE_SUPERSEDED)
         self._socket = socket
         self._is_receiving = False
-        if self.session.is_leased:
-            self._owner.place_freed(self)
-        else:
-            self._expect_lease(OFFER_TIMEOUT)
+        self._owner.place_freed(self)
 
     def end(self, reason: str) -> None:
         """End it now: the streams are lost, and the function need not dial again. Idempotent."""
@@ -147,7 +140,7 @@ class Link:
             self._fail(CLOSE_PROTOCOL_ERROR, "a lease that is not good, over open streams")
             return
         self.session.decline(lease)
-        self._expect_lease(PARKED_TIMEOUT)
+        self._expect_lease()
         self.flush_soon()
 
     def release(self) -> None:
@@ -188,10 +181,10 @@ class Link:
         self._arm()
 
     def socket_closed(self, code: int) -> None:
-        if code in FINAL_CLOSES:
-            self._end(CLOSE_NORMAL, f"the function closed it ({code})")
-        else:
+        if code in RESUMABLE_CLOSES:
             self.socket_lost(f"the function closed the socket ({code})")
+        else:
+            self._end(CLOSE_NORMAL, f"the function closed it ({code})")
 
     def socket_broken(self, error: FramingError) -> None:
         self._fail(error.code, str(error))
@@ -239,11 +232,9 @@ class Link:
         self._dispatch(self.session.handle_timeout(time.monotonic()))
         self.flush()
 
-    def _expect_lease(self, seconds: float) -> None:
-        """A link without a lease has no pings, so that nothing else would tell that its environment is no more."""
-        if self._unleased is not None:
-            self._unleased.cancel()
-        self._unleased = self._loop.call_later(seconds, self.end, "no lease came")
+    def _expect_lease(self) -> None:
+        """A parked link has no pings, so that nothing else would tell that its environment is no more."""
+        self._parked = self._loop.call_later(PARKED_TIMEOUT, self.end, "it was parked for too long")
 
     # the end
 
@@ -254,7 +245,9 @@ class Link:
 
     def _end(self, code: int, reason: str, text: str = "") -> None:
         socket, self._socket = self._socket, None
-        if socket is not None:
+        if socket is not None and self.session.lease and not self.session.is_leased:
+            socket.abort()  # parked: its environment is frozen, and a close frame would wait for it
+        elif socket is not None:
             socket.close(code, text)
         self._dispatch(self.session.end(reason))
 
@@ -308,13 +301,13 @@ class Link:
         self._owner.place_freed(self)
 
     def _on_offer(self, event: ev.LeaseOffered) -> None:
-        if self._unleased is not None:
-            self._unleased.cancel()
-            self._unleased = None
+        if self._parked is not None:
+            self._parked.cancel()
+            self._parked = None
         self._owner.lease_offered(self, event)
 
     def _on_parked(self, event: ev.Parked) -> None:
-        self._expect_lease(PARKED_TIMEOUT)
+        self._expect_lease()
         self._owner.link_parked(self)
 
     def _on_ping(self, event: ev.PingDue) -> None:
@@ -338,10 +331,10 @@ class Link:
             except Exception:
                 log.exception("link.mistake", session=self.session.id.hex(), at="SessionEnded")
                 stream.give_up()
-        for timer in (self._timer, self._unleased, self._flush):
+        for timer in (self._timer, self._parked, self._flush):
             if timer is not None:
                 timer.cancel()
-        self._timer = self._unleased = self._flush = None
+        self._timer = self._parked = self._flush = None
         self._forget(self)
         self._owner.link_ended(self)
 

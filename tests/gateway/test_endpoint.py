@@ -358,7 +358,7 @@ async def test_garbage_ends_its_link_with_the_documented_code(case: str) -> None
             assert it.link(dial.session) is None, "its session lives on"
 
 
-@pytest.mark.parametrize("code", [1000, 1002, 1003, 1009, 4002])
+@pytest.mark.parametrize("code", [1000, 1002, 1003, 1009, 1011, 4002, 4999])
 async def test_a_final_close_ends_the_session_at_once(code: int) -> None:
     """It waited for a grace in which nobody would come."""
     async with scene() as it:

@@ -170,10 +170,9 @@ async def test_an_environment_that_is_no_more_is_forgotten_although_it_says_noth
         assert (await it.get())[0] == 200, "the same environment dials anew"
 
 
-async def test_a_link_that_offers_no_lease_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dialback, "OFFER_TIMEOUT", 0.1)
+async def test_a_link_that_offers_no_lease_is_ended() -> None:
     url, end = silent()
-    async with whole(url) as it:
+    async with whole(url, session=SessionConfig(grace=0.1)) as it:
         asked = it.asking()
         raw = await Raw.connect(it.gateway)
         await raw.dial(first_dial(await url.invited.get()))
