@@ -185,6 +185,24 @@ async def test_a_link_that_offers_no_lease_is_ended() -> None:
         await raw.close()
 
 
+async def test_a_parked_link_is_ended_without_waiting_for_its_frozen_environment() -> None:
+    """Every stop of a gateway took 2 s: its close frame waited for an answer that a frozen process cannot give."""
+    url, end = silent()
+    async with whole(url) as it:
+        raw, number, asked = await leased(it)
+        raw.send(encode(Response(number, 204, [], {"end": True})))
+        assert (await asked)[0] == 204
+        raw.send(encode(Park(1, number, 2)))
+        while (await raw.message())[0] != PARKED:
+            pass
+        socket = it.link._socket
+        assert socket is not None
+        it.link.end("a test")
+        await asyncio.wait_for(socket.gone, link_socket.CLOSE_TIMEOUT / 4)
+        end.set()
+        await raw.close()
+
+
 async def test_a_close_that_nobody_answers_is_over_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link_socket, "CLOSE_TIMEOUT", 0.1)
     url, end = silent()
