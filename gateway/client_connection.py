@@ -72,6 +72,8 @@ class Refuser(Protocol):
     """Who answers a request that was not understood."""
 
     async def refuse(self, request: BaseRequest, problem: Problem) -> StreamResponse: ...
+    def connections_full(self, most: int) -> None:
+        """One more than `most` has come."""
 
 
 class ClientConnection(RequestHandler):
@@ -91,6 +93,7 @@ class ClientConnection(RequestHandler):
         "_free",
         "_probe",
         "_head_timer",
+        "is_surplus",
     )
 
     def __init__(
@@ -122,6 +125,8 @@ class ClientConnection(RequestHandler):
         self._lost: asyncio.Future[None] | None = None
         self._free: asyncio.Future[None] | None = None
         self._probe: LeaveProbe | None = None
+        self.is_surplus = False
+        """There are too many: its requests are refused, unless they are for the gateway's own paths."""
         self._head_timer: asyncio.TimerHandle | None = None
 
     def serving(self, request: CurrentRequest) -> None:
@@ -143,6 +148,13 @@ class ClientConnection(RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Bound what a stalled client can make us hold: our buffer, and the kernel's."""
         super().connection_made(transport)
+        number = cast(ClientServer, self._manager).count
+        self.is_surplus = number > self._limits.max_connections
+        if self.is_surplus:
+            self._refuser.connections_full(self._limits.max_connections)
+            if number > self._limits.max_connections + self._limits.max_refusals:
+                cast(asyncio.Transport, transport).abort()
+                return
         stream = cast(asyncio.Transport, transport)
         self._probe = LeaveProbe(self._loop, transport, looked=self._held_back, left=self._client_left)
         self._head_timer = self._loop.call_later(self._limits.request_head, self._head_is_late)
@@ -170,9 +182,8 @@ class ClientConnection(RequestHandler):
             self.current.client_gone("client left")
 
     def _client_left(self) -> None:
-        if self.current is not None:
-            self.current.client_gone("client left")
-        elif self.transport is not None:
+        self.eof_received()
+        if self.transport is not None:
             self.transport.abort()
 
     def _held_back(self) -> None:
@@ -352,6 +363,11 @@ class ClientServer(Server):
         super().__init__(handler)
         self._limits = limits
         self._refuser = refuser
+
+    @property
+    def count(self) -> int:
+        """Open connections, those that became links not among them."""
+        return len(self._connections)
 
     def close_idle(self) -> None:
         """Close the connections that serve no request; those that do are left to finish."""

@@ -11,11 +11,15 @@ import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 from urllib.parse import urlsplit
 
 from gateway import keys
+from gateway.key_values import Network
 from gateway.keys import Address, Secret
+from gateway.limits import HttpLimits
 from gateway.routes import Route, RouteFault, Routes
+from gateway.terms import OnDisconnect, Terms
 
 ONLY_FUNCTION = "function"
 """The name of a function that was configured without one, by `function_url`."""
@@ -79,6 +83,29 @@ class BodyConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClientConfig:
+    """Clients and their connections; times in seconds."""
+
+    head_timeout: float = keys.CLIENT_HEAD_TIMEOUT.default
+    keep_alive: float = keys.CLIENT_KEEP_ALIVE.default
+    body_rate: int = keys.CLIENT_BODY_RATE.default
+    flush_timeout: float = keys.CLIENT_FLUSH_TIMEOUT.default
+    max_exchanges: int = keys.CLIENT_MAX_EXCHANGES.default
+    max_connections: int = keys.CLIENT_MAX_CONNECTIONS.default
+
+    def limits(self) -> HttpLimits:
+        """As the HTTP side keeps them."""
+        return HttpLimits(
+            request_head=self.head_timeout,
+            keep_alive=self.keep_alive,
+            body_rate=self.body_rate,
+            flush=self.flush_timeout,
+            max_exchanges=self.max_exchanges,
+            max_connections=self.max_connections,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogConfig:
     """Log lines."""
 
@@ -92,6 +119,7 @@ class LimitsConfig:
 
     max_invocations: int = keys.MAX_INVOCATIONS.default
     max_queue: int = keys.MAX_QUEUE.default
+    max_exchanges: int = keys.MAX_EXCHANGES.default
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +128,10 @@ class TimeoutsConfig:
 
     dial_back: float = keys.DIAL_BACK.default
     queue_wait: float = keys.QUEUE_WAIT.default
+    response_start: float = keys.RESPONSE_START.default
+    request_idle: float = keys.REQUEST_IDLE.default
+    response_idle: float = keys.RESPONSE_IDLE.default
+    exchange: float = keys.EXCHANGE_TIMEOUT.default
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +144,22 @@ class FunctionConfig:
     linger: float = keys.LINGER.default
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     timeouts: TimeoutsConfig = field(default_factory=TimeoutsConfig)
+    on_disconnect: str = keys.ON_DISCONNECT_KEY.default
+    disconnect_grace: float = keys.DISCONNECT_GRACE.default
+
+    def terms(self, route: Route) -> Terms:
+        """What it grants the requests that come by this route."""
+        timeouts = self.timeouts
+        grace = self.disconnect_grace if route.disconnect_grace is None else route.disconnect_grace
+        return Terms(
+            on_disconnect=cast(OnDisconnect, route.on_disconnect or self.on_disconnect),
+            disconnect_grace=grace,
+            response_start=timeouts.response_start,
+            request_idle=timeouts.request_idle,
+            response_idle=timeouts.response_idle,
+            exchange=timeouts.exchange,
+            max_exchanges=self.limits.max_exchanges,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +179,8 @@ class Config:
     tls: TlsConfig | None = None
     session: SessionConfig = field(default_factory=SessionConfig)
     body: BodyConfig = field(default_factory=BodyConfig)
+    client: ClientConfig = field(default_factory=ClientConfig)
+    trusted_proxies: tuple[Network, ...] = ()
     stop_grace: float = keys.STOP_GRACE.default
     log: LogConfig = field(default_factory=LogConfig)
 

@@ -94,6 +94,21 @@ class Exchange:
         """The client has been sent a final head."""
         return self.status is not None
 
+    @property
+    def is_request_open(self) -> bool:
+        """There is a stream, and more of the request's body may come."""
+        return self.state in ("opened", "duplex", "uploading")
+
+    @property
+    def is_response_open(self) -> bool:
+        """A response has begun, and has not ended."""
+        return self.state in ("duplex", "downloading")
+
+    @property
+    def can_detach(self) -> bool:
+        """The function has it, and has not ended its response."""
+        return self.state in ("opened", "request_sent", "duplex", "downloading")
+
     def on_end(self, listener: Callable[[Exchange], None]) -> None:
         """Call `listener` once at the end, which must be yet to come."""
         self._listeners.append(listener)
@@ -133,7 +148,7 @@ class Exchange:
 
     def stopped(self, code: int) -> None:
         """The function wants no more of the request, which may go on arriving."""
-        if self.state in ("opened", "duplex", "uploading"):
+        if self.is_request_open:
             self._end_upload()
 
     def informational(self, status: int, headers: Headers) -> None:
@@ -147,6 +162,9 @@ class Exchange:
     def response(self, status: int, headers: Headers, end: bool = False) -> None:
         """The response's head; `end`: no body follows."""
         if self.is_ended:
+            return
+        if self.state == "detached":
+            self._drop(0, end)
             return
         try:
             head = judge_response(self.head.method, status, headers, end)
@@ -167,6 +185,7 @@ class Exchange:
     def data(self, payload: bytes | bytearray | memoryview, end: bool = False) -> None:
         """A piece of the response's body, used up when this returns."""
         if self.state not in ("duplex", "downloading"):
+            self._drop(len(payload), end)
             return
         size = len(payload)
         total = self.bytes_out + size
@@ -185,6 +204,7 @@ class Exchange:
     def trailers(self, headers: Headers) -> None:
         """The response's end, with fields."""
         if self.state not in ("duplex", "downloading"):
+            self._drop(0, True)
             return
         if self._length is not None and self.bytes_out != self._length:
             self._fail_length(self.bytes_out)
@@ -218,7 +238,7 @@ class Exchange:
 
     def request_data(self, data: bytes, end: bool = False) -> None:
         """Request body, in order; `end`: nothing follows."""
-        if self.state not in ("opened", "duplex", "uploading"):
+        if not self.is_request_open:
             return
         self.bytes_in += len(data)
         self._stream.send(data, end)
@@ -234,7 +254,7 @@ class Exchange:
                 self._stream.consumed(size)
 
     def client_gone(self, reason: str = "client left") -> None:
-        """Nobody will read the response."""
+        """Nobody will read the response, and nobody shall write it any more."""
         if self.is_ended:
             return
         self._fire("client_left")
@@ -243,11 +263,29 @@ class Exchange:
         self.client.abort()
         self._end()
 
+    def detach(self, stand_in: ClientSide, reason: str) -> None:
+        """The client has left, and the function goes on, up to where `stand_in` ends it; only if `can_detach`. A
+        request whose rest will not come any more is cut."""
+        has_rest = self.is_request_open
+        self._fire("client_detached")
+        self.reason = reason
+        left, self.client = self.client, stand_in
+        if has_rest:
+            self._stream.reset(Code.CANCELLED)
+        if self._unconsumed:
+            size, self._unconsumed = self._unconsumed, 0
+            self._stream.consumed(size)
+        left.abort()
+        left.ended()
+
     def timed_out(self, name: str) -> None:
         """One of our deadlines has passed; `name` is its error in the table."""
-        if self.is_ended or self.state == "uploading":
+        if self.is_ended:
             return
-        had_begun = self.has_response_begun
+        if self.state == "uploading":  # the client has its whole response already
+            self._end_upload()
+            return
+        had_begun = self._is_past_answering
         self._fire("timed_out")
         self._answer(Problem(name), had_begun, Code.TIMEOUT, name)
 
@@ -259,6 +297,10 @@ class Exchange:
         self._answer(problem, False, Code.CANCELLED, "")
 
     # inside
+
+    @property
+    def _is_past_answering(self) -> bool:
+        return self.has_response_begun or self.state == "detached"
 
     @property
     def _stream(self) -> StreamSide:
@@ -275,6 +317,15 @@ class Exchange:
         else:
             self._end_if_terminal()
 
+    def _drop(self, size: int, end: bool) -> None:
+        """Something of a response that nobody is there for; after the end it is nothing to us."""
+        if self.state != "detached":
+            return
+        if end:
+            self._response_ended()
+        elif size:
+            self._stream.consumed(size)
+
     def _end_upload(self) -> None:
         self._fire("request_ended")
         self._stream.reset(Code.NO_ERROR)
@@ -285,7 +336,7 @@ class Exchange:
         self._fail(Problem("bad-response"), Code.MISMATCH, f"body of {total} bytes, content-length {self._length}")
 
     def _fail(self, problem: Problem, code: Code, reason: str = "") -> None:
-        had_begun = self.has_response_begun
+        had_begun = self._is_past_answering
         self._fire("function_failed")
         self._answer(problem, had_begun, code, reason)
 

@@ -10,37 +10,24 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import Final
 
-from aiohttp.streams import StreamReader
 from aiohttp.web import BaseRequest, StreamResponse
 
-from gateway.client_connection import CLOSE, KEEP, ClientServer, connection_of
-from gateway.errors import GatewayError, PoolRefusal, Problem, RequestRefused
-from gateway.exchange import Exchange, RequestHead
+from gateway.admission import Admission
+from gateway.client_connection import CLOSE, ClientServer, connection_of
+from gateway.client_request import ClientRequest, Route
+from gateway.errors import GatewayError, Problem, RequestRefused
+from gateway.exchange import Exchange
 from gateway.limits import HttpLimits
 from gateway.request_head import read_request_head
 from gateway.request_log import RefusalLog, log_exchange
-from gateway.response_head import ResponseHead
 from gateway.response_writer import ResponseWriter
 from gateway.routes import RESERVED_PATH
 
 LOG: Final = logging.getLogger("dialback.http")
 RESERVED: Final = RESERVED_PATH.encode("ascii")
 InternalHandler = Callable[[BaseRequest], Awaitable[StreamResponse]]
-
-
-class FunctionPool(Protocol):
-    """What ingress sees of a function: places for requests."""
-
-    @property
-    def name(self) -> str: ...
-    async def open(self, exchange: Exchange) -> None:
-        """Return when `exchange.stream_opened` was called; raises `PoolRefusal`. Cancelled when the client leaves
-        meanwhile."""
-
-
-Route = Callable[[RequestHead], FunctionPool | None]
 
 
 class Ingress:
@@ -61,8 +48,10 @@ class Ingress:
         self.on_end = on_end
         self.is_draining = False
         """New requests are refused with 503, and every response closes its connection."""
+        self.admission = Admission(self.limits.max_exchanges)
         self._internal = dict(internal or {})
         self._refusals = RefusalLog()
+        self._has_been_full = False
 
     def server(self) -> ClientServer:
         """The protocol factory for a listener. To stop: close the listener, `is_draining`, `close_idle`,
@@ -79,6 +68,8 @@ class Ingress:
                 raise RequestRefused(connection.failure)
             if head.path == RESERVED or head.path.startswith(RESERVED + b"/"):
                 return await self._handle_internal(request, head.path)
+            if connection.is_surplus:
+                raise RequestRefused(Problem("gateway-full"))
             if request.headers.get("upgrade", "").lower() == "websocket":
                 raise RequestRefused(Problem("websocket-unsupported"))
         except GatewayError as error:
@@ -98,6 +89,12 @@ class Ingress:
             LOG.exception("the handler of %s failed", path.decode("ascii"))
             raise RequestRefused(Problem("internal")) from None
 
+    def connections_full(self, most: int) -> None:
+        """Said once: what happens every millisecond then need not be."""
+        if not self._has_been_full:
+            self._has_been_full = True
+            LOG.warning("%d connections are open: those beyond are refused (client.max_connections)", most)
+
     async def refuse(self, request: BaseRequest, problem: Problem) -> StreamResponse:
         """Answer what never became an exchange, say so in the log at a bounded rate, and close."""
         connection = connection_of(request)
@@ -110,239 +107,3 @@ class Ingress:
             await connection.linger()
             connection.close_in_time()
         return CLOSE
-
-
-class ClientRequest(ResponseWriter):
-    """One request on one connection: its exchange's hand towards the client, and the task that moves its body.
-
-    Begins when its head was accepted; ends when the response is with the transport, and the connection is ready for
-    the next request or done with.
-    """
-
-    __slots__ = (
-        "exchange",
-        "_ingress",
-        "_connection",
-        "_content",
-        "_settled",
-        "_writable",
-        "_opening",
-        "_was_interrupted",
-        "_is_unwanted",
-    )
-
-    def __init__(self, ingress: Ingress, request: BaseRequest, head: RequestHead, transport: asyncio.Transport) -> None:
-        self.exchange = Exchange(head, self)
-        # An upgrade that is not WebSocket's is ignored, and what was pipelined behind it is lost in llhttp.
-        keep_alive = request.keep_alive and "upgrade" not in request.headers
-        loop = asyncio.get_running_loop()
-        super().__init__(transport, loop, self.exchange.id.hex(), head.version != "1.0", keep_alive)
-        self.awaits_continue = head.expects_continue
-        self.is_paused = connection_of(request).writing_paused
-        self._ingress = ingress
-        self._connection = connection_of(request)
-        self._content: StreamReader = request.content
-        self._settled: asyncio.Future[None] = loop.create_future()
-        self._writable: asyncio.Future[None] | None = None
-        self._opening: asyncio.Task[Any] | None = None
-        self._was_interrupted = False
-        self._is_unwanted = False
-
-    # The exchange's hand towards the client, beside what ResponseWriter does
-
-    def head(self, head: ResponseHead, end: bool) -> None:
-        """The final head; a gateway that stops says so by closing."""
-        self.keep_alive = self.keep_alive and not self._ingress.is_draining
-        super().head(head, end)
-
-    def problem(self, problem: Problem, is_head_request: bool = False) -> None:
-        """A whole response, in place of the function's."""
-        super().problem(problem, self.exchange.head.method == b"HEAD")
-
-    def upload_writable(self) -> None:
-        """The stream takes request data again."""
-        if self._writable is not None and not self._writable.done():
-            self._writable.set_result(None)
-
-    def upload_stopped(self) -> None:
-        """The rest of the request is nobody's; while the response lasts it is read and dropped, lest the client
-        block on it."""
-        self._is_unwanted = True
-        self.upload_writable()
-
-    def returned(self) -> None:
-        """The exchange needs another stream."""
-        self._settle()
-
-    def ended(self) -> None:
-        """The exchange is over."""
-        if self._opening is not None and self._opening is not asyncio.current_task():
-            self._was_interrupted = True
-            self._opening.cancel()
-        self._settle()
-
-    # What the connection tells
-
-    def client_gone(self, reason: str) -> None:
-        """Nobody will read the response."""
-        self.exchange.client_gone(reason)
-
-    def client_paused(self) -> None:
-        """The transport is full."""
-        self.is_paused = True
-
-    def client_resumed(self) -> None:
-        """The transport has room."""
-        self.is_paused = False
-        self.exchange.client_resumed()
-
-    def held_back(self) -> None:
-        """Only a write makes a client's kernel say that nobody is there any more, when what was not sent yet keeps its
-        FIN back. Who waited for one 100 Continue takes another (RFC 9110, section 15.2)."""
-        if self.exchange.has_continued and not self.exchange.has_response_begun:
-            self.continue_()
-
-    def body_broken(self, problem: Problem) -> None:
-        """What follows the head is not a body; unless it was complete already, and the fault is in the next request."""
-        if self._content.is_eof():
-            return
-        self.keep_alive = False
-        if self._is_unwanted:
-            return
-        if self.exchange.has_response_begun:
-            self.exchange.client_gone("the request's body is not valid HTTP")
-        else:
-            self.exchange.refused(problem)
-
-    def stop(self) -> None:
-        """The gateway stops, and has waited long enough."""
-        self.keep_alive = False
-        self._give_up(Problem("draining"))
-
-    # The task
-
-    async def serve(self) -> StreamResponse:
-        """From the head to the connection's next request."""
-        exchange = self.exchange
-        exchange.on_end(self._ingress.on_end)
-        self._connection.serving(self)
-        try:
-            pool = self._ingress.route(exchange.head)
-            if pool is None:
-                exchange.refused(Problem("no-route"))
-            elif self._ingress.is_draining:
-                exchange.refused(Problem("draining"))
-            else:
-                exchange.function = pool.name
-                await self._exchange(pool)
-            return await self._finish()
-        except Exception:
-            LOG.exception("request %s: the gateway's own mistake", exchange.id.hex())
-            self._give_up(Problem("internal"))
-            return await self._finish()
-        finally:
-            self.stop()  # for a task that was cancelled from outside
-            self._connection.served()
-
-    async def _exchange(self, pool: FunctionPool) -> None:
-        for _ in range(self._ingress.limits.attempts):
-            await self._open(pool)
-            if not self._settled.done():
-                await self._relay()
-            if self.exchange.is_ended:
-                return
-            self._settled = self._loop.create_future()
-        self.exchange.refused(Problem("overloaded"))
-
-    async def _open(self, pool: FunctionPool) -> None:
-        """Get a stream. A client that leaves meanwhile cancels the waiting, since a pool need not look at the
-        exchange."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._opening = task
-        try:
-            await pool.open(self.exchange)
-        except PoolRefusal as refusal:
-            self.exchange.refused(refusal.problem)
-        except asyncio.CancelledError:
-            # Ours to swallow only if `ended` did it, and nobody else as well.
-            if not self._was_interrupted or task.uncancel() > 0:
-                raise
-        finally:
-            self._opening = None
-
-    async def _relay(self) -> None:
-        """Until the exchange has ended or was returned; the response flows without this task."""
-        deadline = self._loop.call_later(self._ingress.limits.response_wait, self._response_is_late)
-        upload = self._loop.create_task(self._upload()) if self.exchange.head.has_body else None
-        try:
-            await self._settled
-        finally:
-            deadline.cancel()
-            if upload is not None:
-                upload.cancel()
-                await asyncio.wait((upload,))
-
-    def _response_is_late(self) -> None:
-        if not self.exchange.has_response_begun:
-            self.exchange.timed_out("response-timeout")
-
-    async def _upload(self) -> None:
-        exchange, content = self.exchange, self._content
-        stream = exchange.stream
-        assert stream is not None, "it runs on an open stream"
-        try:
-            while True:
-                while not (stream.is_writable or self._is_unwanted):
-                    self._writable = self._loop.create_future()
-                    await self._writable
-                data = await content.readany()
-                end = content.at_eof()
-                exchange.request_data(data, end)
-                if end:
-                    return
-        except (ConnectionError, RuntimeError, RequestRefused):
-            exchange.client_gone("client left during its upload")
-        except Exception:
-            LOG.exception("request %s: the gateway's own mistake", exchange.id.hex())
-            self._give_up(Problem("internal"))
-
-    async def _finish(self) -> StreamResponse:
-        """Leave the connection ready for the next request, or say that it closes."""
-        connection = self._connection
-        if self._transport.is_closing():
-            return CLOSE
-        self.flush()
-        if not self._content.is_eof() and not (self.keep_alive and await self._drain()):
-            self.keep_alive = False
-            await connection.linger()
-        elif self.keep_alive and not self._ingress.is_draining:
-            if connection.writing_paused:
-                await connection.settled()
-            return KEEP
-        connection.close_in_time()
-        return CLOSE
-
-    async def _drain(self) -> bool:
-        """Read what is left of an upload that nobody wants; False: it is more than the limits."""
-        left = self._ingress.limits.drain_bytes
-        try:
-            async with asyncio.timeout(self._ingress.limits.drain):
-                while not self._content.at_eof():
-                    left -= len(await self._content.readany())
-                    if left < 0:
-                        return False
-        except (TimeoutError, ConnectionError, RuntimeError, RequestRefused):
-            return False
-        return True
-
-    def _settle(self) -> None:
-        if not self._settled.done():
-            self._settled.set_result(None)
-
-    def _give_up(self, problem: Problem) -> None:
-        """End what has not ended, from outside the exchange's own course."""
-        if self.exchange.has_response_begun:
-            self.exchange.client_gone(problem.name)
-        else:
-            self.exchange.refused(problem)

@@ -1,4 +1,4 @@
-"""Every key of the configuration: its name, unit, limits, default and one sentence; and how a value is read from text.
+"""Every key of the configuration: its name, unit, limits, default and one sentence.
 
 The flags of `dialback serve`, the variables, the TOML file, docs/configuration.md and `--help` come from these tables.
 It knows no source of values and no other key's value: what spans keys is in `config`.
@@ -6,192 +6,39 @@ It knows no source of values and no other key's value: what spans keys is in `co
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
-from urllib.parse import urlsplit
+
+from gateway.key_values import (
+    ADDRESS,
+    ADDRESS_OR_OFF,
+    DIAL_ADDRESS,
+    HTTP_URL,
+    NETWORKS,
+    PATH,
+    SECRET,
+    SHORTEST_SECRET,
+    TEXT,
+    Address,
+    Kind,
+    Network,
+    Secret,
+    ValueFault,
+    choice,
+    number,
+    seconds,
+)
+from gateway.limits import HttpLimits
+from gateway.terms import ON_DISCONNECT, Terms
+
+__all__ = ["Address", "Key", "Kind", "SHORTEST_SECRET", "Secret", "ValueFault"]
 
 T_co = TypeVar("T_co", covariant=True)
 
 ENVIRONMENT_PREFIX = "DIALBACK_"
-SHORTEST_SECRET = 32
-"""Bytes: HMAC-SHA256 gains nothing from more, and loses strength with less (RFC 2104, section 3)."""
-
-
-class ValueFault(ValueError):
-    """A value that its key does not take; the message says what would be right, and never repeats a secret."""
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where to listen: a host name or IP address, and a port (0: any free one)."""
-
-    host: str
-    port: int
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine can connect."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-class Secret:
-    """Signing secrets, comma-separated: the first signs, all verify. Prints as stars, so that no log can hold one."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def reveal(self) -> str:
-        """The text itself, for `protocol.invitation.Keyring.parse` and nothing else."""
-        return self._text
-
-    def __repr__(self) -> str:
-        return "Secret('***')"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._text == self._text
-
-    def __hash__(self) -> int:
-        return hash(self._text)
-
-
-@dataclass(frozen=True, slots=True)
-class Kind(Generic[T_co]):
-    """How the values of a key are written and read."""
-
-    placeholder: str
-    """What stands for a value in `--help`."""
-    toml: type | tuple[type, ...]
-    """What a TOML document holds."""
-    read: Callable[[object], T_co]
-    """From a TOML value or a text; raises `ValueFault`."""
-    unit: str = ""
-    limits: str = ""
-
-
-def _text(value: object) -> str:
-    text = str(value)
-    if not text or any(ord(character) < 32 for character in text):
-        raise ValueFault("must be a text without control characters, and not empty")
-    return text
-
-
-def _address(value: object) -> Address:
-    text = str(value)
-    host, colon, port = text.rpartition(":")
-    if not colon or not host:
-        raise ValueFault(
-            f"is HOST:PORT, for example 127.0.0.1:{text.strip(':') if text.strip(':').isdigit() else '8080'}"
-        )
-    if ":" in host and not (host.startswith("[") and host.endswith("]")):
-        raise ValueFault(f"needs brackets round an IPv6 address: [{host}]:{port}")
-    if not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise ValueFault(f"ends in a port from 0 to 65535, not {port!r}")
-    return Address(host.strip("[]").lower(), int(port))
-
-
-def _admin(value: object) -> Address | None:
-    return None if value == "off" else _address(value)
-
-
-def _url(schemes: tuple[str, ...], *, bare: bool) -> Callable[[object], str]:
-    def read(value: object) -> str:
-        text = str(value)
-        wanted = " or ".join(f"{scheme}://" for scheme in schemes)
-        try:
-            parts = urlsplit(text)
-            port = parts.port
-        except ValueError as fault:
-            raise ValueFault(f"is not a URL: {fault}") from None
-        if parts.scheme not in schemes or not parts.hostname:
-            raise ValueFault(f"must start with {wanted} and name a host")
-        if port == 0 or not text.isascii() or any(character in text for character in ' "<>\\^`{|}'):
-            raise ValueFault("must be written as a URL is sent: ASCII, without spaces, with a port above 0")
-        if parts.username is not None or parts.query or parts.fragment:
-            raise ValueFault("must have no user, query or fragment")
-        if bare and parts.path not in ("", "/"):
-            raise ValueFault("must have no path: the gateway adds its own")
-        return text.rstrip("/") if bare else text
-
-    return read
-
-
-def _number(low: float, high: float) -> Callable[[object], float]:
-    def read(value: object) -> float:
-        try:
-            number = float(str(value))
-        except ValueError:
-            raise ValueFault("must be a number") from None
-        if not low <= number <= high:  # false for NaN, which TOML can write
-            raise ValueFault(f"must be from {low:g} to {high:g}")
-        return number
-
-    return read
-
-
-def _integer(low: int, high: int) -> Callable[[object], int]:
-    def read(value: object) -> int:
-        try:
-            number = int(str(value))
-        except ValueError:
-            raise ValueFault("must be a whole number") from None
-        if not low <= number <= high:
-            raise ValueFault(f"must be from {low} to {high}")
-        return number
-
-    return read
-
-
-def _choice(*choices: str) -> Callable[[object], str]:
-    def read(value: object) -> str:
-        if value not in choices:
-            raise ValueFault(f"must be one of: {', '.join(choices)}")
-        return str(value)
-
-    return read
-
-
-def _secret(value: object) -> Secret:
-    parts = [part.strip() for part in str(value).split(",") if part.strip()]
-    if not parts or min(len(part.encode()) for part in parts) < SHORTEST_SECRET:
-        which = "each of its parts" if len(parts) > 1 else "it"
-        raise ValueFault(
-            f"is too short: {which} must have {SHORTEST_SECRET} bytes or more; `dialback secret` prints one"
-        )
-    return Secret(",".join(parts))
-
-
-TEXT = Kind("TEXT", str, _text)
-ADDRESS = Kind("HOST:PORT", str, _address)
-ADDRESS_OR_OFF = Kind("HOST:PORT|off", str, _admin)
-DIAL_ADDRESS = Kind("WS-URL", str, _url(("ws", "wss"), bare=True))
-HTTP_URL = Kind("URL", str, _url(("https", "http"), bare=False))
-PATH = Kind("PATH", str, lambda value: Path(_text(value)))
-SECRET = Kind("SECRET", str, _secret, unit="bytes", limits=f"{SHORTEST_SECRET} or more")
-
-
-def seconds(low: float, high: float) -> Kind[float]:
-    return Kind("SECONDS", (int, float), _number(low, high), unit="seconds", limits=f"{low:g} to {high:g}")
-
-
-def number(unit: str, low: int, high: int) -> Kind[int]:
-    return Kind(unit.upper(), int, _integer(low, high), unit=unit, limits=f"{low} to {high}")
-
-
-def choice(*choices: str) -> Kind[str]:
-    return Kind("|".join(choices), str, _choice(*choices))
+_LIMITS = HttpLimits()
+_TERMS = Terms()
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +122,50 @@ BODY_WINDOW = Key(
     64 << 10,
     "How much of a body may be on its way in each direction of a stream before its reader has taken any.",
 )
+TRUSTED_PROXIES: Key[tuple[Network, ...] | None] = Key(
+    "trusted_proxies",
+    NETWORKS,
+    None,
+    "Whose X-Forwarded-For, -Proto, -Host and -Port are believed; each of them must set or remove all four.",
+    default_text="nobody's",
+    example="10.0.0.0/8",
+)
+CLIENT_HEAD_TIMEOUT = Key(
+    "client.head_timeout",
+    seconds(0.1, 900),
+    _LIMITS.request_head,
+    "How long a client may take over the head of a request, or the TLS handshake, before it is answered 408 or cut.",
+)
+CLIENT_KEEP_ALIVE = Key(
+    "client.keep_alive",
+    seconds(0.1, 3600),
+    float(_LIMITS.keep_alive),
+    "How long a connection may be idle between two requests; longer than that of the balancer before it.",
+)
+CLIENT_BODY_RATE = Key(
+    "client.body_rate",
+    number("bytes/s", 0, 1 << 30),
+    int(_LIMITS.body_rate),
+    "The least rate of a request's body, over ten seconds and until the response begins; below it 408; 0: any.",
+)
+CLIENT_FLUSH_TIMEOUT = Key(
+    "client.flush_timeout",
+    seconds(0.1, 900),
+    float(_LIMITS.flush),
+    "How long a client may take for the last of a response that is complete, before it is cut off.",
+)
+CLIENT_MAX_EXCHANGES = Key(
+    "client.max_exchanges",
+    number("requests", 1, 1_000_000),
+    _LIMITS.max_exchanges,
+    "How many requests of all functions may be open at once; one more is answered 503.",
+)
+CLIENT_MAX_CONNECTIONS = Key(
+    "client.max_connections",
+    number("connections", 1, 1_000_000),
+    _LIMITS.max_connections,
+    "How many connections clients may have open at once, as far as the open-file limit reaches; beyond it 503.",
+)
 STOP_GRACE = Key(
     "stop_grace",
     seconds(0, 900),
@@ -307,6 +198,13 @@ GATEWAY_KEYS: tuple[Key[object], ...] = (
     SESSION_GRACE,
     SESSION_PING,
     BODY_WINDOW,
+    TRUSTED_PROXIES,
+    CLIENT_HEAD_TIMEOUT,
+    CLIENT_KEEP_ALIVE,
+    CLIENT_BODY_RATE,
+    CLIENT_FLUSH_TIMEOUT,
+    CLIENT_MAX_EXCHANGES,
+    CLIENT_MAX_CONNECTIONS,
     STOP_GRACE,
     LOG_FORMAT,
     LOG_LEVEL,
@@ -351,7 +249,64 @@ QUEUE_WAIT = Key(
     "How long a request may wait for a place before it is answered 503.",
 )
 
-FUNCTION_KEYS: tuple[Key[object], ...] = (SECRET_KEY, LINGER, MAX_INVOCATIONS, MAX_QUEUE, DIAL_BACK, QUEUE_WAIT)
+MAX_EXCHANGES = Key(
+    "limits.max_exchanges",
+    number("requests", 1, 1_000_000),
+    _TERMS.max_exchanges,
+    "How many requests of the function may be open at once, those that wait among them; one more is answered 503.",
+)
+RESPONSE_START = Key(
+    "timeouts.response_start",
+    seconds(0.1, 900),
+    float(_TERMS.response_start),
+    "How long the function may take from the last of the request's body to the response's head; then 504.",
+)
+REQUEST_IDLE = Key(
+    "timeouts.request_idle",
+    seconds(0.1, 900),
+    float(_TERMS.request_idle),
+    "How long a client may send nothing of its request's body while there is room for it; then 408.",
+)
+RESPONSE_IDLE = Key(
+    "timeouts.response_idle",
+    seconds(0.1, 900),
+    float(_TERMS.response_idle),
+    "How long nothing may move of a response's body; then it is cut, or its client, if that takes nothing, is gone.",
+)
+EXCHANGE_TIMEOUT = Key(
+    "timeouts.exchange",
+    seconds(0.1, 86_400),
+    float(_TERMS.exchange),
+    "How long a request may take in all; then it is answered 504, or its response is cut.",
+)
+ON_DISCONNECT_KEY = Key(
+    "on_disconnect",
+    choice(*ON_DISCONNECT),
+    "cancel",
+    "When a client leaves: `cancel` the function's code, after a `grace`, or never (`detach`); its output is dropped.",
+)
+DISCONNECT_GRACE = Key(
+    "disconnect_grace",
+    seconds(0, 900),
+    float(_TERMS.disconnect_grace),
+    'How long code goes on without its client under `on_disconnect = "grace"`.',
+)
+
+FUNCTION_KEYS: tuple[Key[object], ...] = (
+    SECRET_KEY,
+    LINGER,
+    MAX_INVOCATIONS,
+    MAX_QUEUE,
+    MAX_EXCHANGES,
+    DIAL_BACK,
+    QUEUE_WAIT,
+    RESPONSE_START,
+    REQUEST_IDLE,
+    RESPONSE_IDLE,
+    EXCHANGE_TIMEOUT,
+    ON_DISCONNECT_KEY,
+    DISCONNECT_GRACE,
+)
 """One value for each function: at the top of the file, as a flag or a variable it is the default of all functions."""
 
 URL: Key[str | None] = Key(
@@ -370,7 +325,19 @@ ROUTE_PATH = Key("path", TEXT, "/", "The path, or its first segments, undecoded;
 ROUTE_FUNCTION: Key[str | None] = Key(
     "function", TEXT, None, "The NAME of a `[functions.NAME]`.", default_text="required"
 )
-ROUTE_KEYS: tuple[Key[object], ...] = (ROUTE_HOST, ROUTE_PATH, ROUTE_FUNCTION)
+ROUTE_ON_DISCONNECT: Key[str | None] = Key(
+    "on_disconnect", choice(*ON_DISCONNECT), None, "As for functions.", default_text="the function's"
+)
+ROUTE_DISCONNECT_GRACE: Key[float | None] = Key(
+    "disconnect_grace", seconds(0, 900), None, "As for functions.", default_text="the function's"
+)
+ROUTE_KEYS: tuple[Key[object], ...] = (
+    ROUTE_HOST,
+    ROUTE_PATH,
+    ROUTE_FUNCTION,
+    ROUTE_ON_DISCONNECT,
+    ROUTE_DISCONNECT_GRACE,
+)
 """Inside each `[[routes]]`."""
 
 KEYS_WITHOUT_FLAG: frozenset[str] = frozenset({SECRET_KEY.name})

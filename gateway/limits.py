@@ -30,8 +30,15 @@ class HttpLimits:
     """Response bytes that may wait for a slow client in user space before the function is held back."""
     kernel_unsent: int = 128 << 10
     """Response bytes that the kernel may hold unsent for one client (TCP_NOTSENT_LOWAT, or else SO_SNDBUF)."""
-    response_wait: float = 900
-    """From the stream's opening to the response head; then 504. As long as the longest invocation."""
+    body_rate: float = 100
+    """Bytes a second that a request's body must bring, on the average of ten seconds, while there is room for it and no
+    response has begun; then 408. 0: any."""
+    max_exchanges: int = 10_000
+    """Open requests; beyond it 503."""
+    max_connections: int = 10_000
+    """Clients; the requests of those beyond it are answered 503, and functions may still dial in."""
+    max_refusals: int = 256
+    """Connections that are held beyond those, for their 503; more are cut without a word."""
     flush: float = 60
     """How long a client may take for what the buffers hold once its response is complete; then it is cut off."""
     drain_bytes: int = 1 << 20

@@ -10,7 +10,7 @@ from typing import Any, Final
 from transitions import Machine, Transition
 from transitions.core import Event
 
-#: Every state, with the seed's name for it. The last six have no way out.
+#: Every state, with the seed's name for it. The last seven have no way out.
 STATES: Final[dict[str, str]] = {
     "accepted": "idle",
     "queued": "connecting",
@@ -20,14 +20,16 @@ STATES: Final[dict[str, str]] = {
     "duplex": "connected",
     "downloading": "connected",
     "uploading": "connected",
+    "detached": "connected",
     "complete": "complete",
+    "discarded": "complete",
     "refused": "error",
     "timed_out": "error",
     "cancelled": "error",
     "aborted": "error",
     "failed": "error",
 }
-TERMINAL: Final = frozenset(("complete", "refused", "timed_out", "cancelled", "aborted", "failed"))
+TERMINAL: Final = frozenset(("complete", "discarded", "refused", "timed_out", "cancelled", "aborted", "failed"))
 
 #: (what happened, in which states it may, the state after it). Sources are named: a wildcard would move ended
 #: exchanges.
@@ -44,11 +46,15 @@ TABLE: Final[tuple[tuple[str, tuple[str, ...], str], ...]] = (
     ("response_began", ("request_sent",), "downloading"),
     ("response_ended", ("duplex",), "uploading"),
     ("response_ended", ("downloading",), "complete"),
+    # The client has left, and its route lets the function go on: what comes of it is dropped.
+    ("client_detached", ("opened", "request_sent", "duplex", "downloading"), "detached"),
+    ("response_ended", ("detached",), "discarded"),
     ("refused", ("accepted", "queued", "invoking", "opened", "request_sent"), "refused"),
     ("timed_out", ("accepted", "queued", "invoking", "opened", "request_sent", "duplex", "downloading"), "timed_out"),
+    ("timed_out", ("detached",), "timed_out"),
     ("client_left", ("accepted", "queued", "invoking", "opened", "request_sent"), "cancelled"),
-    ("client_left", ("duplex", "downloading", "uploading"), "cancelled"),
-    ("function_failed", ("accepted", "queued", "invoking", "opened", "request_sent"), "failed"),
+    ("client_left", ("duplex", "downloading", "uploading", "detached"), "cancelled"),
+    ("function_failed", ("accepted", "queued", "invoking", "opened", "request_sent", "detached"), "failed"),
     ("function_failed", ("duplex", "downloading"), "aborted"),
 )
 

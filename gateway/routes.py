@@ -25,6 +25,10 @@ class Route:
     """As on the wire: a percent-escape matches only itself. A trailing slash means nothing."""
     host: str = ""
     """Lower-cased, without a port; `*.example.com` stands for one label; empty: any host."""
+    on_disconnect: str = ""
+    """What becomes of a request whose client leaves; empty: as the function says."""
+    disconnect_grace: float | None = None
+    """Seconds; None: as the function says."""
 
     def __post_init__(self) -> None:
         if not self.path.startswith("/") or any(
@@ -49,18 +53,18 @@ class Routes:
 
     def __init__(self, routes: Iterable[Route]) -> None:
         """Raises `RouteFault` where two routes match the same requests."""
-        self._by_host: dict[str, list[tuple[bytes, str]]] = {}
+        self._by_host: dict[str, list[tuple[bytes, Route]]] = {}
         for route in routes:
             paths = self._by_host.setdefault(route.host, [])
             path = route.path.encode("ascii")
             if any(path == other for other, _ in paths):
                 raise RouteFault(f"two routes have path {route.path or '/'!r} and host {route.host or 'any'!r}")
-            paths.append((path, route.function))
+            paths.append((path, route))
         for paths in self._by_host.values():
             paths.sort(key=lambda pair: len(pair[0]), reverse=True)
 
-    def find(self, host: str, target: bytes) -> str | None:
-        """The function's name, or None where no route matches.
+    def find(self, host: str, target: bytes) -> Route | None:
+        """The route, or None where none matches.
 
         `host` is the Host field's value, with or without a port. `target` is the request target in origin form,
         undecoded; what follows `?` plays no part. The exact host is asked first, then `*.`, then any host's routes.
@@ -68,10 +72,10 @@ class Routes:
         path = b"" if target == b"*" else target.partition(b"?")[0]  # OPTIONS * is about the host as a whole
         name = _without_port(host)
         for key in (name, "*." + name.partition(".")[2], ""):
-            for prefix, function in self._by_host.get(key, ()):
+            for prefix, route in self._by_host.get(key, ()):
                 # A prefix ends at a segment's end: /api takes /api and /api/x, never /apix.
                 if path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in (b"", b"/"):
-                    return function
+                    return route
         return None
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from gateway.client_request import Destination
 from gateway.config import Config
 from gateway.endpoint import Endpoint
 from gateway.exchange import Exchange, RequestHead
@@ -20,6 +21,7 @@ from gateway.keys import Address
 from gateway.metrics import Metrics
 from gateway.pool import Pool, Start
 from gateway.request_log import log_exchange
+from gateway.routes import Route
 from protocol.dial import CONNECT_PATH, Limits
 from protocol.gateway_session import SessionOptions
 from protocol.invitation import Keyring
@@ -35,9 +37,15 @@ class Gateway:
         self._config = config
         self._log = log
         self._routes = config.route_table()
-        self._ingress = Ingress(self._route, internal={CONNECT_PATH.encode(): self._dial}, on_end=self._ended)
+        self._ingress = Ingress(
+            self._route,
+            internal={CONNECT_PATH.encode(): self._dial},
+            limits=config.client.limits(),
+            on_end=self._ended,
+        )
         self._server = self._ingress.server()
         self._pools: dict[str, Pool] = {}
+        self._destinations: dict[Route, Destination] = {}
         self._endpoint: Endpoint | None = None
         self._metrics = Metrics(self._pools)
         self._listener: asyncio.Server | None = None
@@ -55,7 +63,13 @@ class Gateway:
         tls = config.tls.context() if config.tls else None
         listen = config.listen
         self._listener = await asyncio.get_running_loop().create_server(
-            self._server, listen.host, listen.port, ssl=tls, backlog=BACKLOG, start_serving=False
+            self._server,
+            listen.host,
+            listen.port,
+            ssl=tls,
+            backlog=BACKLOG,
+            start_serving=False,
+            ssl_handshake_timeout=config.client.head_timeout if tls else None,
         )
         try:
             port = self._listener.sockets[0].getsockname()[1]
@@ -100,6 +114,10 @@ class Gateway:
             keyrings[name] = Keyring.parse(function.secret.reveal())
             invoker = FunctionUrl(function.url, connections=function.limits.max_invocations)
             self._pools[name] = Pool(function, keyrings[name], invoker, invitations)
+        self._destinations = {
+            route: Destination(self._pools[route.function], config.functions[route.function].terms(route))
+            for route in config.routes
+        }
         options = SessionOptions(
             grace=config.session.grace, ping=config.session.ping_interval, limits=Limits(credit=config.body.window)
         )
@@ -143,11 +161,11 @@ class Gateway:
         assert self._endpoint is not None, "nothing is accepted before it is built"
         return await self._endpoint.handle(request)
 
-    def _route(self, head: RequestHead) -> Pool | None:
+    def _route(self, head: RequestHead) -> Destination | None:
         self._open += 1
         host = next((value for name, value in head.headers if name == b"host"), b"").decode("latin-1")
-        name = self._routes.find(host, head.target)
-        return self._pools[name] if name is not None else None
+        route = self._routes.find(host, head.target)
+        return self._destinations[route] if route is not None else None
 
     def _ended(self, exchange: Exchange) -> None:
         self._open -= 1

@@ -67,7 +67,7 @@ class ClientSide(Protocol):
         """The exchange is `accepted` again and needs another stream."""
 
     def ended(self) -> None:
-        """The last call: the exchange is in a terminal state."""
+        """The last call: the exchange is in a terminal state, or goes on without this side."""
 
 
 class StreamSide(Protocol):

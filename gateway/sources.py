@@ -18,6 +18,7 @@ from gateway import keys
 from gateway.config import (
     ONLY_FUNCTION,
     BodyConfig,
+    ClientConfig,
     Config,
     ConfigError,
     ConfigProblem,
@@ -68,6 +69,7 @@ class _Loader:
             self._secret(ONLY_FUNCTION, {}, "")  # missing, too, as a rule: told in one go
         self._refuse_unknown_variables(document)
         get = self._value
+        proxies = self._value(keys.TRUSTED_PROXIES)
         cert, key = get(keys.TLS_CERT), get(keys.TLS_KEY)
         if (cert is None) != (key is None):
             absent, present = (keys.TLS_CERT, keys.TLS_KEY) if cert is None else (keys.TLS_KEY, keys.TLS_CERT)
@@ -83,6 +85,8 @@ class _Loader:
                 tls=TlsConfig(cert, key) if cert and key else None,
                 session=SessionConfig(grace=get(keys.SESSION_GRACE), ping_interval=get(keys.SESSION_PING)),
                 body=BodyConfig(window=get(keys.BODY_WINDOW)),
+                client=self._client(),
+                trusted_proxies=proxies or (),
                 stop_grace=get(keys.STOP_GRACE),
                 log=LogConfig(format=get(keys.LOG_FORMAT), level=get(keys.LOG_LEVEL)),
             )
@@ -201,6 +205,17 @@ class _Loader:
             functions[name] = self._function(name, flat, where)
         return functions
 
+    def _client(self) -> ClientConfig:
+        get = self._value
+        return ClientConfig(
+            head_timeout=get(keys.CLIENT_HEAD_TIMEOUT),
+            keep_alive=get(keys.CLIENT_KEEP_ALIVE),
+            body_rate=get(keys.CLIENT_BODY_RATE),
+            flush_timeout=get(keys.CLIENT_FLUSH_TIMEOUT),
+            max_exchanges=get(keys.CLIENT_MAX_EXCHANGES),
+            max_connections=get(keys.CLIENT_MAX_CONNECTIONS),
+        )
+
     def _function(self, name: str, table: Mapping[str, object], where: str) -> FunctionConfig:
         def get(key: Key[T]) -> T:
             return self._from_file(key, table, where) if key.name in table else self._value(key)
@@ -214,8 +229,21 @@ class _Loader:
             url=url or "",
             secret=self._secret(name, table, where) or Secret(""),
             linger=get(keys.LINGER),
-            limits=LimitsConfig(max_invocations=get(keys.MAX_INVOCATIONS), max_queue=get(keys.MAX_QUEUE)),
-            timeouts=TimeoutsConfig(dial_back=get(keys.DIAL_BACK), queue_wait=get(keys.QUEUE_WAIT)),
+            limits=LimitsConfig(
+                max_invocations=get(keys.MAX_INVOCATIONS),
+                max_queue=get(keys.MAX_QUEUE),
+                max_exchanges=get(keys.MAX_EXCHANGES),
+            ),
+            timeouts=TimeoutsConfig(
+                dial_back=get(keys.DIAL_BACK),
+                queue_wait=get(keys.QUEUE_WAIT),
+                response_start=get(keys.RESPONSE_START),
+                request_idle=get(keys.REQUEST_IDLE),
+                response_idle=get(keys.RESPONSE_IDLE),
+                exchange=get(keys.EXCHANGE_TIMEOUT),
+            ),
+            on_disconnect=get(keys.ON_DISCONNECT_KEY),
+            disconnect_grace=get(keys.DISCONNECT_GRACE),
         )
 
     def _secret(self, name: str, table: Mapping[str, object], where: str) -> Secret | None:
@@ -256,8 +284,10 @@ class _Loader:
                 self._report(ConfigProblem(where + "function", text, 'add: function = "NAME"'))
                 continue
             path, host = self._from_file(keys.ROUTE_PATH, table, where), self._from_file(keys.ROUTE_HOST, table, where)
+            leaves = self._from_file(keys.ROUTE_ON_DISCONNECT, table, where)
+            grace = self._from_file(keys.ROUTE_DISCONNECT_GRACE, table, where)
             try:
-                routes.append(Route(function, path, host or ""))
+                routes.append(Route(function, path, host or "", leaves or "", grace))
             except RouteFault as fault:
                 self._report(ConfigProblem("routes", f"{self._file}: {where.rstrip('.')}: {fault}"))
         return routes

@@ -12,11 +12,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from gateway.client_connection import ClientServer
+from gateway.client_request import Destination
 from gateway.errors import PoolRefusal, Problem
 from gateway.exchange import Exchange, RequestHead
 from gateway.ingress import Ingress, InternalHandler
 from gateway.limits import HttpLimits
 from gateway.request_log import log_exchange
+from gateway.terms import Terms
 from protocol.frames import Code, Headers
 
 
@@ -94,8 +96,9 @@ class FakePool:
 
     name = "fake"
 
-    def __init__(self, function: Function | None = None) -> None:
+    def __init__(self, function: Function | None = None, terms: Terms | None = None) -> None:
         self.function = function
+        self.terms = terms or Terms()
         self.refusal: Problem | None = None
         self.gate: asyncio.Event | None = None
         """Set: open waits for it."""
@@ -104,8 +107,8 @@ class FakePool:
         self.left = asyncio.Event()
         """Somebody who waited was cancelled."""
 
-    def __call__(self, head: RequestHead) -> FakePool:
-        return self
+    def __call__(self, head: RequestHead) -> Destination:
+        return Destination(self, self.terms)
 
     async def open(self, exchange: Exchange) -> None:
         exchange.queued()
@@ -175,6 +178,13 @@ class Client:
             await self.writer.wait_closed()
         except ConnectionError:
             pass
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Let others run until it holds, for five seconds at most."""
+    async with asyncio.timeout(5):
+        for _ in iter(condition, True):
+            await asyncio.sleep(0.001)
 
 
 @asynccontextmanager

@@ -40,7 +40,7 @@ def test_one_function_needs_no_file() -> None:
     assert function.secret.reveal() == SECRET
     assert config.listen == Address("127.0.0.1", 8080)
     assert config.dial_address_at(8080) == "ws://127.0.0.1:8080"
-    assert config.route_table().find("any.host", b"/any/path") == function.name
+    assert config.route_table().find("any.host", b"/any/path") == Route(function.name)
 
 
 def test_flags_win_over_variables_over_the_file(tmp_path: Path) -> None:
@@ -297,5 +297,5 @@ def test_the_reference_is_what_the_program_reads() -> None:
 def test_the_files_in_the_reference_are_accepted(tmp_path: Path) -> None:
     example = reference().partition("```toml\n")[2].partition("```")[0]
     config = load(file=written(tmp_path, example), environ={"SHOP_SECRET": SECRET, "REPORTS_SECRET": SECRET})
-    assert config.route_table().find("", b"/reports/1") == "reports"
+    assert config.route_table().find("", b"/reports/1") == Route("reports", "/reports")
     assert config.functions["reports"].limits.max_invocations == 5

@@ -91,7 +91,17 @@ def exchange_in(state: str, *, method: bytes = b"POST", has_body: bool = True) -
         exchange.queued()
     if state == "invoking":
         exchange.invoking()
-    if state in ("opened", "request_sent", "duplex", "downloading", "uploading", "complete", "aborted"):
+    if state in (
+        "opened",
+        "request_sent",
+        "duplex",
+        "downloading",
+        "uploading",
+        "complete",
+        "aborted",
+        "detached",
+        "discarded",
+    ):
         exchange.stream_opened(stream)
     if state in ("request_sent", "downloading", "complete") and has_body:
         exchange.request_data(b"", end=True)
@@ -107,6 +117,10 @@ def exchange_in(state: str, *, method: bytes = b"POST", has_body: bool = True) -
         exchange.client_gone()
     if state == "aborted":
         exchange.lost()
+    if state in ("detached", "discarded"):
+        exchange.detach(Record(), "client left")
+    if state == "discarded":
+        exchange.response(200, (), end=True)
     assert exchange.state == state
     record.told.clear()
     return exchange, record

@@ -15,13 +15,15 @@ from gateway.errors import Problem
 from gateway.exchange import Exchange
 from gateway.ingress import Ingress
 from gateway.limits import HttpLimits
+from gateway.terms import Terms
 from protocol.frames import Code
 from tests.gateway.certificate import localhost_pair
 from tests.gateway.function_fake import FakePool, FakeStream, answer, listening
 from tests.gateway.test_ingress_malformed import get, parsed
 
 CLOSE = b"Connection: close\r\n"
-QUICK = HttpLimits(linger=0.3, drain=0.3, flush=0.3, response_wait=0.2)
+QUICK = HttpLimits(linger=0.3, drain=0.3, flush=0.3)
+IMPATIENT = Terms(response_start=0.2)
 
 
 async def ask(pool: FakePool, request: bytes) -> tuple[int, dict[str, str], bytes]:
@@ -116,14 +118,14 @@ async def test_no_route() -> None:
 
 
 async def test_a_function_that_does_not_answer() -> None:
-    async with listening(FakePool(), limits=QUICK) as front:
+    async with listening(FakePool(terms=IMPATIENT), limits=QUICK) as front:
         assert parsed(await front.ask(get(fields=CLOSE)))[0] == 504
         assert (await front.pool.opened.get()).told == ["cancel TIMEOUT"]
         assert (await front.ended.get()).state == "timed_out"
 
 
 async def test_a_function_that_has_begun_to_answer_is_given_time() -> None:
-    async with listening(FakePool(), limits=QUICK) as front:
+    async with listening(FakePool(terms=IMPATIENT), limits=QUICK) as front:
         client = await front.connect()
         client.send(get(fields=CLOSE))
         stream = await front.pool.opened.get()

@@ -20,6 +20,11 @@ TABLE = Routes(
 )
 
 
+def name_of(route: Route | None) -> str | None:
+    """Its function's."""
+    return None if route is None else route.function
+
+
 @pytest.mark.parametrize(
     ("host", "target", "function"),
     [
@@ -48,12 +53,12 @@ TABLE = Routes(
     ],
 )
 def test_longest_path_on_the_nearest_host_wins(host: str, target: bytes, function: str) -> None:
-    assert TABLE.find(host, target) == function
+    assert name_of(TABLE.find(host, target)) == function
 
 
 def test_a_host_without_a_matching_path_falls_back_to_routes_of_any_host() -> None:
     table = Routes([Route("cart", "/cart", "shop.example.com"), Route("rest")])
-    assert table.find("shop.example.com", b"/other") == "rest"
+    assert name_of(table.find("shop.example.com", b"/other")) == "rest"
 
 
 def test_nothing_matches() -> None:
@@ -64,7 +69,7 @@ def test_nothing_matches() -> None:
 
 def test_options_for_the_whole_server_belongs_to_the_route_of_the_whole_host() -> None:
     table = Routes([Route("shop", "/", "shop.example.com"), Route("api", "/api")])
-    assert table.find("shop.example.com", b"*") == "shop"
+    assert name_of(table.find("shop.example.com", b"*")) == "shop"
     assert table.find("example.com", b"*") is None
 
 
@@ -83,7 +88,7 @@ def test_hosts_that_cannot_match_are_refused(host: str) -> None:
 
 
 def test_a_path_that_only_begins_like_ours_is_free() -> None:
-    assert Routes([Route("f", "/_dialbackup")]).find("", b"/_dialbackup/x") == "f"
+    assert name_of(Routes([Route("f", "/_dialbackup")]).find("", b"/_dialbackup/x")) == "f"
 
 
 def test_two_routes_for_the_same_requests_are_refused() -> None:
