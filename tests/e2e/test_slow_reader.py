@@ -7,13 +7,13 @@ import struct
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.e2e import process
 from tests.e2e.stack import Stack
-from tests.e2e.wire import Connection
 
 MEGABYTE = 1_000_000
 RATE = MEGABYTE
@@ -27,6 +27,8 @@ GROWTH = 8.0
 """MiB that a process may grow while nothing piles up: what an allocator does."""
 RECEIVE_BUFFER = 64 << 10
 TICK = 0.01
+NOISE = 0.005
+"""Seconds below which a p99 says more of the machine than of us."""
 DURATIONS = [
     pytest.param(8.0, id="8s"),
     pytest.param(60.0, id="60s", marks=[pytest.mark.slow, pytest.mark.timeout(300)]),
@@ -74,12 +76,17 @@ def produced(counter: Path) -> int:
         return 0
 
 
-def neighbour_delays(connection: Connection, seconds: float) -> list[float]:
-    """Seconds from writing to arrival of a neighbour stream's chunks."""
-    connection.request("GET", f"/ticks?count={int(seconds / TICK)}&interval={TICK}")
-    response = connection.response()
-    assert response.failure is None
-    return [chunk.time - float(chunk.data.split()[1]) for chunk in response.chunks]
+def neighbour_delays(stack: Stack, seconds: float) -> list[float]:
+    """From writing to arrival, in seconds, of a neighbour stream's chunks for a while."""
+    delays = []
+    until = time.monotonic() + seconds
+    with stack.connect() as connection:
+        connection.request("GET", f"/ticks?count=1000000&interval={TICK}")
+        for chunk in connection.pieces(connection.head()):
+            delays.append(chunk.time - float(chunk.data.split()[1]))
+            if time.monotonic() > until:
+                break
+    return delays
 
 
 def p99(delays: list[float]) -> float:
@@ -88,19 +95,20 @@ def p99(delays: list[float]) -> float:
 
 @pytest.mark.parametrize("seconds", DURATIONS)
 def test_a_slow_reader_holds_up_the_producer_and_nobody_else(fresh_stack: Callable[..., Stack], seconds: float) -> None:
-    stack = fresh_stack("paths.py:many", environments=1)
-    with stack.connect() as connection:
-        neighbour_delays(connection, 1.0)
-        alone = neighbour_delays(connection, seconds / 3)
+    """Two stacks of their own; one has the slow reader. A neighbour stream on the same link is measured in both at the
+    same time, so that what else the machine does is in both figures."""
+    stack, control = (fresh_stack("paths.py:many", environments=1) for _ in range(2))
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(neighbour_delays, (stack, control), (0.5, 0.5)))
         slow = SlowReader(stack, seconds)
         time.sleep(1.0)  # the buffers on the way are full
         before = [process.memory(pid).resident for pid in (stack.gateway.pid, stack.environment)]
-        beside = neighbour_delays(connection, seconds / 2)
+        beside, alone = threads.map(neighbour_delays, (stack, control), (seconds - 1.5, seconds - 1.5))
         after = [process.memory(pid).resident for pid in (stack.gateway.pid, stack.environment)]
-        assert not slow.is_gone, "the two were not side by side"
-        slow.join()
-        last = produced(stack.notes / "slow.produced")
-        gone = neighbour_delays(connection, 1.0)
+    assert not slow.is_gone, "the two were not side by side"
+    slow.join()
+    last = produced(stack.notes / "slow.produced")
+    assert neighbour_delays(stack, 0.5)
     print(
         f"\nslow reader: took {slow.read / MEGABYTE:.1f} MB in {seconds:.0f} s; producer ahead by"
         f" {max(slow.ahead) / MEGABYTE:.3f} MB at most, {statistics.median(slow.ahead) / MEGABYTE:.3f} MB usually\n"
@@ -111,7 +119,6 @@ def test_a_slow_reader_holds_up_the_producer_and_nobody_else(fresh_stack: Callab
     assert slow.read > 0.9 * RATE * seconds, "it could not read at its own rate"
     assert max(slow.ahead) <= CREDIT + AHEAD
     assert all(late - early < GROWTH for early, late in zip(before, after, strict=True))
-    assert p99(beside) <= max(2 * p99(alone), 0.005)
-    assert len(gone) == int(1.0 / TICK)
+    assert p99(beside) <= max(2 * p99(alone), NOISE)
     assert produced(stack.notes / "slow.produced") == last, "it went on for nobody"
     assert not stack.mistakes()
