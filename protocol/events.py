@@ -63,6 +63,9 @@ class InformationalReceived:
     status: int
     headers: Headers
 
+    def __repr__(self) -> str:
+        return f"InformationalReceived(stream={self.stream}, status={self.status})"
+
 
 @dataclass(frozen=True, slots=True)
 class ResponseReceived:
@@ -92,6 +95,9 @@ class TrailersReceived:
 
     stream: int
     headers: Headers
+
+    def __repr__(self) -> str:
+        return f"TrailersReceived(stream={self.stream}, {len(self.headers)} fields)"
 
 
 @dataclass(frozen=True, slots=True)

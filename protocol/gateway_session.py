@@ -60,6 +60,7 @@ class GatewaySession(Session):
         self.places = 0  # of the present lease
         self._lease_ends = 0.0
         self._is_released = False
+        self._pinged_at = 0.0  # after the invocation's answer
         self._welcome: bytes | None = None  # until it was sent
         self._last_announced = 0  # the highest stream that the peer knows
         self._asked: Park | None = None  # a PARK that waits for a stream which nobody was told of
@@ -120,13 +121,13 @@ class GatewaySession(Session):
         return self.pending_events()
 
     def invocation_answered(self, now: float) -> list[Event]:
-        """The invocation of the present lease was answered: the lease is over when the link is silent for 1 s, or has
-        no socket."""
+        """The invocation of the present lease was answered: the lease is over when the link has no socket, or is silent
+        for 1 s although it is pinged."""
         if self.is_leased and not self.is_ended:
             if not self.is_attached:
                 self._end("its invocation was answered")
             else:
-                self._deadlines["answer"] = now + ANSWER_SILENCE
+                self._ask_for_life(now)
         return self.pending_events()
 
     def grant(self, lease: int, linger: float, now: float) -> None:
@@ -186,6 +187,12 @@ class GatewaySession(Session):
     def has_frames_to_send(self) -> bool:
         return (self.is_attached and self._welcome is not None) or super().has_frames_to_send
 
+    def _ask_for_life(self, now: float) -> None:
+        """A stream may have nothing to say for more than a second; a live socket has a pong."""
+        self._pinged_at = now
+        self._deadlines["answer"] = now + ANSWER_SILENCE
+        self._events.append(ev.PingDue())
+
     def _answer_offer(self, lease: int, answer: LeaseInput) -> None:
         if lease != self.lease or self.lease_state is not LeaseState.OFFERED:
             raise LocalError("no such offer")
@@ -212,11 +219,10 @@ class GatewaySession(Session):
                 self._deadlines["ping"] = now + self._ping
                 self._events.append(ev.PingDue())
         elif name == "answer":
-            silent_at = self._heard_at + ANSWER_SILENCE
-            if now >= silent_at:
+            if self._heard_at < self._pinged_at:
                 self._end("its invocation was answered")
             else:
-                self._deadlines["answer"] = silent_at
+                self._ask_for_life(now)
         else:
             self._end("the grace is over")
 

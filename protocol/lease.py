@@ -10,7 +10,7 @@ from protocol.errors import DialbackError
 RECYCLE_TIMEOUT: Final = 0.2  # seconds without any frame after LEASE on a socket that an earlier lease used …
 RECYCLE_ROUND_TRIPS: Final = 3  # … or so many round trips, where that is more: a slow socket is not a dead one
 PARK_TIMEOUT: Final = 1.0  # seconds of silence after PARK, in which PARKED or a REQUEST that voids it has not come
-ANSWER_SILENCE: Final = 1.0  # seconds of silence after which an invocation's answer ends its lease
+ANSWER_SILENCE: Final = 1.0  # seconds without an answer to a ping after which an invocation's answer ends its lease
 
 
 class LeaseState(Enum):

@@ -25,7 +25,7 @@ from tests.protocol.pair import EXCHANGE, Pair
 
 AMOUNTS = [
     pytest.param(1, id="bounded"),
-    pytest.param(60, id="large", marks=[pytest.mark.fuzz, pytest.mark.timeout(900)]),
+    pytest.param(40, id="large", marks=[pytest.mark.fuzz, pytest.mark.timeout(900)]),
 ]
 
 

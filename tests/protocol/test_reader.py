@@ -1,4 +1,4 @@
-"""Messages in parts: the same as whole ones, and what was passed on before a cut is skipped in the replay."""
+"""Messages in pieces, cut anywhere, as often as one likes."""
 
 from __future__ import annotations
 
@@ -8,224 +8,150 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protocol import frames as fr
 from protocol.codec import encode
 from protocol.errors import LocalError, ProtocolError
-from protocol.frames import DATA_OVERHEAD, MAX_FRAME_SIZE, Ack, Credit, Data, Frame, Message, Trailers
 from protocol.reader import Piece, Reader
 
-DATA = encode(Data(5, b"0123456789"))
-
-frames = st.one_of(
-    st.builds(Data, st.integers(1, 3), st.binary(max_size=40), st.booleans()),
-    st.builds(Message, st.integers(1, 3), st.binary(max_size=40), st.booleans(), st.booleans()),
-    st.builds(Trailers, st.integers(1, 3), st.just([(b"name", b"v" * 30)])),
-    st.builds(Credit, st.integers(1, 3), st.integers(0, 1 << 62)),
-)
+BODY = Random(1).randbytes(500)
 
 
-class Sink:
-    """What a session would see, over any number of sockets: payload by frame, and other messages."""
-
-    def __init__(self) -> None:
-        self.reader = Reader()
-        self.got: list[tuple[int, bytes, bool] | bytes] = []
-        self.payload = b""  # of the DATA frame that is coming, over all sockets
-        self.is_first = True  # the next piece is the first of its frame on this socket
-
-    def feed(self, message: bytes, cuts: list[int], until: int | None = None) -> None:
-        """The message in parts, of which no more than `until` bytes come."""
-        end = len(message) if until is None else until
-        edges = sorted({0, end, *(cut for cut in cuts if cut < end)})
-        for start, stop in zip(edges, edges[1:], strict=False):
-            self.take(self.reader.feed(message[start:stop], start, len(message)))
-
-    def take(self, got: object) -> None:
-        if isinstance(got, Piece):
-            assert got.first == self.is_first
-            self.is_first = got.last
-            self.payload += bytes(got.data)
-            if got.last:
-                assert got.length == DATA_OVERHEAD + len(self.payload)
-                self.got.append((got.stream, self.payload, got.end))
-                self.payload = b""
-        elif got is not None:
-            assert isinstance(got, (bytes, bytearray, memoryview))
-            self.reader.whole_counted()
-            self.got.append(bytes(got))
-
-    def cut(self) -> None:
-        self.reader.cut()
-        self.is_first = True
+def feed(reader: Reader, message: bytes, *cuts: int) -> list[Piece | bytes]:
+    """Everything that comes out of one message, cut at these offsets."""
+    bounds = [0, *sorted(cut for cut in cuts if cut < len(message)), len(message)]
+    got = [reader.feed(message[a:b], a, len(message)) for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [bytes(one) if isinstance(one, (bytearray, memoryview)) else one for one in got if one is not None]
 
 
-def expected(frame: Frame, message: bytes) -> tuple[int, bytes, bool] | bytes:
-    return (frame.stream, bytes(frame.payload), frame.end) if isinstance(frame, Data) else message
+def payload(pieces: list[Piece | bytes]) -> bytes:
+    return b"".join(bytes(piece.data) for piece in pieces if isinstance(piece, Piece))
 
 
-@given(st.lists(st.tuples(frames, st.lists(st.integers(1, 60), max_size=6)), max_size=6))
-def test_parts_cut_anywhere_give_the_same_as_the_whole(sent: list[tuple[Frame, list[int]]]) -> None:
-    sink = Sink()
-    for frame, cuts in sent:
-        sink.feed(encode(frame), cuts)
-    assert sink.got == [expected(frame, encode(frame)) for frame, _ in sent]
+def test_a_whole_data_frame_is_one_piece_without_a_copy() -> None:
+    message = encode(fr.Data(7, BODY, end=True))
+    (piece,) = feed(Reader(), message)
+    assert isinstance(piece, Piece)
+    assert (piece.stream, piece.end, piece.first, piece.last, piece.length) == (7, True, True, True, len(message))
+    assert piece.data.obj is message
 
 
-def test_every_byte_a_part() -> None:
-    sink = Sink()
-    for message in (DATA, encode(Trailers(1, [(b"a", b"b" * 300)])), encode(Ack(1)), DATA):
-        sink.feed(message, list(range(len(message))))
-    assert sink.got == [
-        (5, b"0123456789", False),
-        encode(Trailers(1, [(b"a", b"b" * 300)])),
-        encode(Ack(1)),
-        sink.got[0],
-    ]
-
-
-@given(
-    st.lists(
-        st.tuples(frames, st.lists(st.tuples(st.floats(0, 1), st.lists(st.integers(1, 60), max_size=4)), max_size=3)),
-        min_size=1,
-        max_size=5,
-    )
-)
-def test_sockets_lost_anywhere_lose_and_double_nothing(
-    sent: list[tuple[Frame, list[tuple[float, list[int]]]]],
-) -> None:
-    sink = Sink()
-    for frame, losses in sent:
+def test_any_other_frame_comes_out_as_it_is() -> None:
+    for frame in (fr.Ack(1), fr.Message(1, BODY, text=True), fr.Trailers(1, [(b"a", BODY)])):
         message = encode(frame)
-        for share, cuts in losses:  # some of it came, then the socket was lost: it is replayed
-            sink.feed(message, cuts, until=int(share * (len(message) - 1)))
-            sink.cut()
-        sink.feed(message, [7, 20])
-    assert sink.got == [expected(frame, encode(frame)) for frame, _ in sent]
+        reader = Reader()
+        assert feed(reader, message) == [message]
+        assert feed(reader, message, 1, 2, 12) == [message]
 
 
-def test_each_piece_is_passed_on_at_once() -> None:
+@given(cuts=st.lists(st.integers(0, 512), max_size=6), end=st.booleans())
+def test_data_is_passed_on_as_it_comes(cuts: list[int], end: bool) -> None:
+    message = encode(fr.Data(7, BODY, end=end))
     reader = Reader()
-    assert reader.feed(DATA[:5], 0, len(DATA)) is None
-    first = reader.feed(DATA[5:15], 5, len(DATA))
-    assert isinstance(first, Piece)
-    assert (first.stream, bytes(first.data), first.first, first.last, first.length) == (5, b"012", True, False, 22)
-    last = reader.feed(DATA[15:], 15, len(DATA))
-    assert isinstance(last, Piece)
-    assert (bytes(last.data), last.first, last.last, last.end) == (b"3456789", False, True, False)
+    pieces = feed(reader, message, *cuts)
+    assert payload(pieces) == BODY
+    assert [piece.first for piece in pieces if isinstance(piece, Piece)] == [True] + [False] * (len(pieces) - 1)
+    last = pieces[-1]
+    assert isinstance(last, Piece) and last.last
+    assert not any(piece.last for piece in pieces[:-1] if isinstance(piece, Piece))
+    assert payload(feed(reader, message)) == BODY, "ready for the next"
 
 
-def test_what_was_passed_on_is_skipped_and_only_once() -> None:
+@given(data=st.data())
+def test_every_byte_comes_out_once_over_any_number_of_sockets(data: st.DataObject) -> None:
+    """The next counted frame is replayed on each socket until it was whole; DATA is passed on meanwhile."""
+    messages = [encode(fr.Data(1, BODY[:n], end=n == 3)) for n in (0, 100, 1, 3)]
     reader = Reader()
-    reader.feed(DATA[:16], 0, len(DATA))  # 0123
-    reader.cut()
-    reader.feed(DATA[:14], 0, len(DATA))  # the second socket is lost before it has said anything new
-    reader.cut()
-    again = reader.feed(DATA[:15], 0, len(DATA))
-    assert isinstance(again, Piece) and again.first and bytes(again.data) == b""
-    rest = reader.feed(DATA[15:], 15, len(DATA))
-    assert isinstance(rest, Piece) and rest.last and bytes(rest.data) == b"456789"
-    other = reader.feed(DATA, 0, len(DATA))
-    assert isinstance(other, Piece) and bytes(other.data) == b"0123456789", "the next frame is whole"
+    out: list[list[bytes]] = []
+    for message in messages:
+        got: list[bytes] = []
+        while True:
+            is_cut = data.draw(st.booleans())
+            size = data.draw(st.integers(0, len(message) - 1)) if is_cut else len(message)
+            cuts = sorted({0, size, *data.draw(st.lists(st.integers(0, size), max_size=3))})
+            pieces = [reader.feed(message[a:b], a, len(message)) for a, b in zip(cuts, cuts[1:], strict=False)]
+            got += [bytes(piece.data) for piece in pieces if isinstance(piece, Piece)]
+            if not is_cut:
+                break
+            reader.cut()
+        out.append(got)
+    assert [b"".join(got) for got in out] == [message[12:] for message in messages]
 
 
-def test_a_whole_frame_is_skipped_as_well() -> None:
+def test_a_cut_before_the_prefix_was_seen_again_keeps_the_longer_one() -> None:
+    message = encode(fr.Data(1, BODY))
     reader = Reader()
-    reader.feed(DATA[:16], 0, len(DATA))
+    first = feed_part(reader, message, 300)
     reader.cut()
-    whole = reader.feed(DATA, 0, len(DATA))
-    assert isinstance(whole, Piece) and whole.first and whole.last and bytes(whole.data) == b"456789"
+    assert feed_part(reader, message, 100) == b""
+    reader.cut()
+    assert first + payload(feed(reader, message)) == BODY
+
+
+def feed_part(reader: Reader, message: bytes, size: int) -> bytes:
+    piece = reader.feed(message[:size], 0, len(message))
+    return bytes(piece.data) if isinstance(piece, Piece) else b""
 
 
 @pytest.mark.parametrize(
     "other",
-    [
-        encode(Data(6, b"0123456789")),
-        encode(Data(5, b"0123456789", end=True)),
-        encode(Data(5, b"012345678")),
-        encode(Data(5, b"")),
-    ],
-    ids=["stream", "type", "length", "empty"],
+    [fr.Data(2, BODY), fr.Data(1, BODY, end=True), fr.Data(1, BODY[1:])],
+    ids=["stream", "type", "length"],
 )
-@pytest.mark.parametrize("parts", [1, 2])
-def test_a_replay_that_is_another_frame_is_refused(other: bytes, parts: int) -> None:
-    sink = Sink()
-    sink.feed(DATA, [], until=16)
-    sink.cut()
-    with pytest.raises(ProtocolError):
-        sink.feed(other, [] if parts == 1 else [DATA_OVERHEAD - 1])
-
-
-@pytest.mark.parametrize("other", [Credit(5, 1), Trailers(5), Message(5, b"0123456789", text=True)], ids=repr)
-@pytest.mark.parametrize("cuts", [[], [1]])
-def test_a_replay_that_is_no_data_is_refused(other: Frame, cuts: list[int]) -> None:
-    sink = Sink()
-    sink.feed(DATA, [], until=16)
-    sink.cut()
-    with pytest.raises(ProtocolError):
-        sink.feed(encode(other), cuts)
-
-
-def test_a_frame_of_which_nothing_was_passed_on_leaves_nothing() -> None:
+@pytest.mark.parametrize("cuts", [(), (200,)])
+def test_another_frame_in_the_place_of_the_cut_one_is_an_error(other: fr.Data, cuts: tuple[int, ...]) -> None:
     reader = Reader()
-    reader.feed(DATA[:11], 0, len(DATA))
+    feed_part(reader, encode(fr.Data(1, BODY)), 100)
     reader.cut()
-    reader.whole_counted()  # any frame may come
-    other = encode(Data(9, b"other"))
-    piece = reader.feed(other, 0, len(other))
-    assert isinstance(piece, Piece) and bytes(piece.data) == b"other"
-
-
-def test_a_message_cut_in_half_is_forgotten() -> None:
-    reader = Reader()
-    whole = encode(Trailers(1, [(b"a", b"b" * 100)]))
-    assert reader.feed(whole[:50], 0, len(whole)) is None
-    reader.cut()
-    assert reader.feed(whole, 0, len(whole)) == whole
-
-
-@pytest.mark.parametrize("length", [len(DATA) - 1, len(DATA) + 1])
-def test_a_declared_length_is_checked_before_anything_is_passed_on(length: int) -> None:
     with pytest.raises(ProtocolError):
-        Reader().feed(DATA[:DATA_OVERHEAD], 0, length)
-    for at in range(DATA_OVERHEAD - 1):
-        reader = Reader()
-        assert reader.feed(DATA[: at + 1], 0, length) is None
+        feed(reader, encode(other), *cuts)
+
+
+def test_a_counted_frame_in_the_place_of_the_cut_one_is_an_error() -> None:
+    reader = Reader()
+    feed_part(reader, encode(fr.Data(1, BODY)), 100)
+    reader.whole_counted()  # of this socket's order nothing is wrong yet
+    reader.cut()
+    with pytest.raises(ProtocolError):
+        reader.whole_counted()
+
+
+def test_a_frame_of_which_nothing_was_passed_on_leaves_nothing_behind() -> None:
+    reader = Reader()
+    message = encode(fr.Data(1, BODY))
+    for size in (5, 12):
+        assert feed_part(reader, message, size) == b""
+        reader.cut()
+    assert payload(feed(reader, encode(fr.Data(2, b"other")))) == b"other"
+
+
+def test_the_declared_length_is_checked_before_anything_is_passed_on() -> None:
+    message = encode(fr.Data(1, BODY))
+    for length in (len(message) - 1, len(message) + 1):
         with pytest.raises(ProtocolError):
-            reader.feed(DATA[at + 1 : DATA_OVERHEAD], at + 1, length)
+            Reader().feed(message[:100], 0, length)
+        with pytest.raises(ProtocolError):
+            reader = Reader()
+            reader.feed(message[:5], 0, length)
+            reader.feed(message[5:100], 5, length)
 
 
-def test_1_mib_is_the_longest() -> None:
-    message = encode(Data(1, bytes(MAX_FRAME_SIZE - DATA_OVERHEAD)))
-    sink = Sink()
-    sink.feed(message, [12, 500_000])
-    assert sink.got == [(1, bytes(MAX_FRAME_SIZE - DATA_OVERHEAD), False)]
-    with pytest.raises(ProtocolError, match="1 MiB"):
-        Reader().feed(b"\x93", 0, MAX_FRAME_SIZE + 1)
-    with pytest.raises(ProtocolError, match="1 MiB"):
-        Reader().feed(bytes(MAX_FRAME_SIZE + 1), 0, MAX_FRAME_SIZE + 1)
+def test_a_message_above_1_mib_is_refused_at_its_first_byte() -> None:
+    with pytest.raises(ProtocolError):
+        Reader().feed(b"\x93", 0, fr.MAX_FRAME_SIZE + 1)
 
 
-@pytest.mark.parametrize(("offset", "length"), [(1, 22), (6, 22), (5, 23), (5, 21), (0, 22)])
-def test_parts_out_of_order_are_the_callers_mistake(offset: int, length: int) -> None:
+@pytest.mark.parametrize(("offset", "length"), [(0, 512), (99, 512), (101, 512), (100, 511), (100, 513)])
+def test_parts_out_of_order_are_the_drivers_mistake(offset: int, length: int) -> None:
+    message = encode(fr.Data(1, BODY))
+    assert len(message) == 512
     reader = Reader()
-    reader.feed(DATA[:5], 0, 22)
+    before = feed_part(reader, message, 100)
     with pytest.raises(LocalError):
-        reader.feed(DATA[offset:], offset, length)
+        reader.feed(message[100:200], offset, length)
+    piece = reader.feed(message[100:], 100, 512)
+    assert isinstance(piece, Piece) and before + bytes(piece.data) == BODY, "nothing changed"
 
 
-def test_more_than_the_length_is_the_callers_mistake() -> None:
+def test_a_part_beyond_its_message_is_the_drivers_mistake() -> None:
     with pytest.raises(LocalError):
-        Reader().feed(DATA, 0, len(DATA) - 1)
-
-
-def test_a_long_run_over_many_sockets() -> None:
-    chance = Random(0)
-    for _ in range(200):
-        sink, body = Sink(), chance.randbytes(chance.randrange(1, 400))
-        cut = chance.randrange(1, 60)
-        sent = [encode(Data(1, body[at : at + cut])) for at in range(0, len(body), cut)]
-        for message in sent:
-            while chance.random() < 0.5:
-                sink.feed(message, [chance.randrange(len(message))], until=chance.randrange(len(message)))
-                sink.cut()
-            sink.feed(message, [chance.randrange(len(message))])
-        assert b"".join(item[1] for item in sink.got if isinstance(item, tuple)) == body
+        Reader().feed(bytes(10), 0, 9)

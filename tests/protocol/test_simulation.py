@@ -14,7 +14,7 @@ from tests.protocol.simulation import Report, Scenario, run
 
 QUICK = 400  # seeds of the default suite
 BLOCK = 500  # seeds of one slow test
-BLOCKS = 24  # 12 000 runs
+BLOCKS = 20  # 10 000 runs
 
 
 def run_all(seeds: range) -> Report:
