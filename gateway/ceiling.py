@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 BATCH: Final = 10  # invocations that are started at once: the concurrency of a new AWS account
-BATCH_PAUSE: Final = 0.05  # seconds until the next batch; a refusal takes less, a cold start more
+BATCH_PAUSE: Final = 0.1  # seconds until the next batch; a refusal takes less, a cold start more
 FIRST_PAUSE: Final = 0.2  # seconds from a refusal until one more than the platform last had room for is tried
 LONGEST_PAUSE: Final = 5.0  # seconds, reached by doubling while the platform goes on refusing
 

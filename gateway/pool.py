@@ -27,6 +27,7 @@ from protocol.invitation import Keyring
 log = structlog.get_logger("dialback.pool")
 
 LONGEST_LEASE: Final = 900.0  # seconds; no platform lets an invocation run longer
+FINISH_PATIENCE: Final = 0.1  # seconds from the end of a lease to its invocation's answer, for which a request waits
 LEASE_SHARE: Final = 0.5  # of a lease's time in which streams are opened on it: each has the other half at least
 
 #: What a failed invocation means to the request that waited for it.
@@ -88,6 +89,7 @@ class Pool:
         self._tasks: set[asyncio.Task[None]] = set()
         self._running: set[Start] = set()  # invocations that were not answered
         self._coming: set[Start] = set()  # those of them whose lease is expected
+        self._finishing: dict[Start, asyncio.TimerHandle] = {}  # those whose environment is about to be free
         self._places = 1  # of the last lease: what to expect of the next
         self._ceiling = Ceiling(function.limits.max_invocations, self._start_what_is_needed)
         self._is_draining = False
@@ -135,7 +137,7 @@ class Pool:
         self._queue[waiter] = None
         exchange.queued()
         self._start_what_is_needed()
-        if self._running:
+        if self._coming:
             exchange.invoking()
         timer = asyncio.get_running_loop().call_later(self.function.timeouts.queue_wait, self._waited_too_long, waiter)
         try:
@@ -162,6 +164,7 @@ class Pool:
         self._coming.discard(start)
         self._places = offer.places
         if not (link.open_streams or self._is_wanted(start)):
+            self._finishes(start)
             link.decline(offer.lease)
             return
         self._leases[link] = start
@@ -173,14 +176,21 @@ class Pool:
     def place_freed(self, link: Link) -> None:
         """The head of the queue gets what is free."""
         start = self._leases.get(link)
-        if start is None or start.is_retired or not link.can_open:
+        if start is None or not link.can_open:
+            return
+        if start.is_retired:
+            if not link.open_streams:
+                self._finishes(start)
             return
         self._serve(link)
         if link.can_open and link not in self._roomy:
             self._roomy[link] = None
 
     def link_parked(self, link: Link) -> None:
+        start = self._leases.get(link)
         self._forget(link)
+        if start is not None:
+            self._finishes(start)
         self._start_what_is_needed()
 
     def link_ended(self, link: Link) -> None:
@@ -208,6 +218,8 @@ class Pool:
         """End what waits and what runs; the links are ended by who keeps them. Idempotent."""
         self._is_stopped = self._is_draining = True
         self._ceiling.close()
+        for timer in self._finishing.values():
+            timer.cancel()
         for waiter in self._queue:
             waiter.refuse(Problem("draining"))
         tasks = list(self._tasks)
@@ -268,10 +280,25 @@ class Pool:
 
     def _retire(self, link: Link) -> None:
         """New streams go elsewhere; it parks when those that it has are over."""
-        self._leases[link].is_retired = True
+        start = self._leases[link]
+        start.is_retired = True
         self._roomy.pop(link, None)
         link.release()
+        if not link.open_streams:
+            self._finishes(start)
         self._start_what_is_needed()
+
+    def _finishes(self, start: Start) -> None:
+        """Its environment is about to be free: an invocation in this moment would start another, and cold."""
+        if start in self._running and start not in self._finishing:
+            loop = asyncio.get_running_loop()
+            self._finishing[start] = loop.call_later(FINISH_PATIENCE, self._finished, start)
+
+    def _finished(self, start: Start) -> None:
+        timer = self._finishing.pop(start, None)
+        if timer is not None:
+            timer.cancel()
+            self._start_what_is_needed()
 
     def _forget(self, link: Link) -> None:
         """The link's lease is over."""
@@ -286,7 +313,7 @@ class Pool:
         """Start as many invocations as those that wait need beyond those that are on their way."""
         if self._is_stopped:
             return
-        needed = -(-len(self._queue) // self._places) - len(self._coming)
+        needed = -(-len(self._queue) // self._places) - len(self._coming) - len(self._finishing)
         for _ in range(min(needed, self._ceiling.room(len(self._running)))):
             start = Start()
             self._running.add(start)
@@ -317,6 +344,7 @@ class Pool:
         self.invocations[answer.outcome] += 1
         self._answered(start, answer)
         self._coming.discard(start)
+        self._finished(start)
         self._start_what_is_needed()
 
     def _answered(self, start: Start, answer: Answer) -> None:

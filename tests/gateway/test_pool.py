@@ -265,7 +265,7 @@ async def test_two_hundred_requests_against_four_environments_are_served_without
         assert [status for status, _ in answers] == [200] * 200
         assert all(text.endswith(f" /{number}") for number, (_, text) in enumerate(answers))
         assert len({text.split()[0] for _, text in answers}) == 200
-        assert it.url.throttled <= BATCH
+        assert it.url.throttled <= 2 * BATCH  # two batches, where the refusals of the first come late
 
 
 async def test_requests_that_are_throttled_wait_until_there_is_room() -> None:
@@ -344,6 +344,56 @@ async def test_a_platform_that_goes_on_refusing_is_asked_ever_less(monkeypatch: 
 
 
 # Leases that end
+
+
+async def test_a_request_at_the_end_of_a_lease_waits_for_the_warm_environment() -> None:
+    """Between PARKED and the invocation's answer the environment is not free: an invocation would start a cold one."""
+    environment, cold = Environment(), Environment()
+    answer = asyncio.Event()
+
+    async def behave(token: str) -> web.StreamResponse:
+        assert url.gateway is not None
+        if environment.session is not None and not answer.is_set():
+            return web.json_response(await cold.invoke(url.gateway, token))
+        result = await environment.invoke(url.gateway, token)
+        parked.set()
+        await answer.wait()
+        return web.json_response(result)
+
+    parked = asyncio.Event()
+    url = FunctionUrl(behave=behave)
+    async with whole(url, linger=0) as it:
+        await it.get("/one")
+        await asyncio.wait_for(parked.wait(), 5)
+        asked = it.asking("/two")
+        await it.until_waiting(1)
+        answer.set()
+        assert (await asked)[1].endswith(" /two")
+        assert cold.streams.empty() and environment.streams.qsize() == 2
+        await environment.close()
+
+
+async def test_an_invocation_that_is_not_answered_after_its_lease_holds_nobody_up_for_long() -> None:
+    environment, other = Environment(), Environment()
+
+    async def behave(token: str) -> web.StreamResponse:
+        assert url.gateway is not None
+        if environment.session is not None:
+            return web.json_response(await other.invoke(url.gateway, token))
+        result = await environment.invoke(url.gateway, token)
+        parked.set()
+        await end.wait()
+        return web.json_response(result)
+
+    parked, end = asyncio.Event(), asyncio.Event()
+    url = FunctionUrl(behave=behave)
+    async with whole(url, linger=0) as it:
+        await it.get("/one")
+        await asyncio.wait_for(parked.wait(), 5)
+        assert (await it.get("/two"))[1].endswith(" /two")
+        end.set()
+        for one in (environment, other):
+            await one.close()
 
 
 async def test_a_retired_link_keeps_its_stream_and_gets_no_other() -> None:
