@@ -159,12 +159,15 @@ def test_a_recycled_socket_is_dead_after_200_ms_without_a_frame() -> None:
 
 def test_an_answered_invocation() -> None:
     pair = acknowledged(Pair.leased())
-    assert pair.gateway.invocation_answered(pair.now) == []
+    assert pair.gateway.invocation_answered(pair.now) == [ev.PingDue()], "a stream may have nothing to say"
+    for _ in range(3):
+        pair.later(0.5)
+        pair.gateway.heard(pair.now)  # the pong
+        pair.later(0.5)
+        assert pair.tick(pair.gateway) == [ev.PingDue()], "and is asked again"
     pair.later(0.9)
-    pair.gateway.heard(pair.now)
-    pair.later(0.9)
-    assert pair.tick(pair.gateway) == [], "after 1 s of silence"
-    pair.later(0.2)
+    assert pair.tick(pair.gateway) == [], "1 s without a pong"
+    pair.later(0.1)
     assert kinds(pair.tick(pair.gateway)) == [ev.SessionEnded]
 
 
