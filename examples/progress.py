@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from dialback import Request, Response, stream_handler
 
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Streaming from Lambda</title>
-<style>body{font:16px system-ui;max-width:40rem;margin:4rem auto} .bar{height:1.5rem;background:#e5e7eb;border-radius:.75rem}
-.fill{height:100%;width:0;background:#2563eb;border-radius:.75rem;transition:width .15s}</style>
+<style>body{font:16px system-ui;max-width:40rem;margin:4rem auto} .bar,.fill{height:1.5rem;border-radius:.75rem}
+.bar{background:#e5e7eb} .fill{width:0;background:#2563eb;transition:width .15s}</style>
 <h1>One page, still arriving</h1><div class="bar"><div class="fill" id="fill"></div></div><p id="text">0 %</p>
 """
 
