@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import lambda_client
+
 ROOT = Path(__file__).resolve().parents[2]
 OURS = "import lambda_client"
 ROUNDS = 9
@@ -91,7 +93,7 @@ def test_somebody_elses_protocol_is_named_with_what_to_do(tmp_path: Path, name: 
 
 
 def test_a_protocol_that_is_missing_is_said_to_be(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "lambda_client", tmp_path / "lambda_client")
+    shutil.copytree(Path(lambda_client.__file__).parent, tmp_path / "lambda_client")
     # Only the folder and the standard library: an installed Dialback would be found otherwise, or one that is edited.
     keep = f"p == {str(tmp_path)!r} or p.startswith(sys.base_prefix) and 'site-packages' not in p"
     code = f"import sys; sys.path[:] = [p for p in sys.path if {keep}]; import lambda_client.wire"
