@@ -11,6 +11,7 @@ import logging
 import re
 import socket
 from collections.abc import Awaitable, Callable
+from http import HTTPMethod
 from typing import Any, Final, Protocol, cast
 
 from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
@@ -25,9 +26,9 @@ from gateway.limits import HttpLimits
 LOG: Final = logging.getLogger("dialback.http")
 #: aiohttp says it with a plain BadHttpMessage; a test holds the words.
 TOO_MANY_FIELDS: Final = "Too many headers received"
-#: What a request line with a method that llhttp does not know looks like (RFC 9110, section 9.1: a token, else it is
-#: no request).
-UNKNOWN_METHOD: Final = re.compile(rb"(?:^|\n)[!#$%&'*+.^_`|~0-9A-Za-z-]+ [!-~]+ HTTP/1\.[01]\r\n")
+KNOWN: Final = b"|".join(method.value.encode("ascii") for method in HTTPMethod)
+#: A request line with a method that llhttp does not know (RFC 9110, section 9.1: a token, else it is no request).
+UNKNOWN_METHOD: Final = re.compile(rb"(?:\r\n)*(?!(?:%b) )[!#$%%&'*+.^_`|~0-9A-Za-z-]+ [!-~]+ HTTP/1\.[01]\r\n" % KNOWN)
 #: aiohttp compares a name with what is left of the one before it, so its own bound on a field is not exact:
 #: `request_head` keeps ours.
 PARSER_FIELD_SLACK: Final = 2
@@ -150,13 +151,12 @@ class ClientConnection(RequestHandler):
         super().connection_made(transport)
         number = cast(ClientServer, self._manager).count
         self.is_surplus = number > self._limits.max_connections
+        stream = cast(asyncio.Transport, transport)
         if self.is_surplus:
             self._refuser.connections_full(self._limits.max_connections)
             if number > self._limits.max_connections + self._limits.max_refusals:
-                cast(asyncio.Transport, transport).abort()
-                return
-        stream = cast(asyncio.Transport, transport)
-        self._probe = LeaveProbe(self._loop, transport, looked=self._held_back, left=self._client_left)
+                return stream.abort()
+        self._probe = LeaveProbe(self._loop, transport, looked=self._looked, left=self._left)
         self._head_timer = self._loop.call_later(self._limits.request_head, self._head_is_late)
         stream.set_write_buffer_limits(high=self._limits.write_buffer)
         connection = stream.get_extra_info("socket")
@@ -181,14 +181,14 @@ class ClientConnection(RequestHandler):
         if self.current is not None:
             self.current.client_gone("client left")
 
-    def _client_left(self) -> None:
+    def _looked(self) -> None:
+        if self.current is not None:
+            self.current.held_back()
+
+    def _left(self) -> None:
         self.eof_received()
         if self.transport is not None:
             self.transport.abort()
-
-    def _held_back(self) -> None:
-        if self.current is not None:
-            self.current.held_back()
 
     def _pause_transport_reading(self) -> None:
         super()._pause_transport_reading()
@@ -366,7 +366,7 @@ class ClientServer(Server):
 
     @property
     def count(self) -> int:
-        """Open connections, those that became links not among them."""
+        """Open connections, without those that became links."""
         return len(self._connections)
 
     def close_idle(self) -> None:
@@ -393,7 +393,7 @@ def _problem_of(error: BaseException, data: bytes, limits: HttpLimits) -> Proble
     """Which of our errors a parser's is; nothing of its text, which quotes the client, goes further."""
     if isinstance(error, LineTooLong):
         return Problem("target-too-long" if error.args[1] == limits.request_line else "header-too-large")
-    if isinstance(error, BadHttpMethod) and UNKNOWN_METHOD.search(data):
+    if isinstance(error, BadHttpMethod) and UNKNOWN_METHOD.match(data):
         return Problem("not-implemented", "The method is not one that is registered for HTTP.")
     if getattr(error, "message", "") == TOO_MANY_FIELDS:
         return Problem("header-too-large", f"At most {limits.header_count} fields.")

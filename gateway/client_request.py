@@ -84,12 +84,14 @@ class ClientRequest(ResponseWriter):
         "_is_unwanted",
         "_is_reading",
         "_terms",
+        "_ignores_upgrade",
     )
 
     def __init__(self, front: Front, request: BaseRequest, head: RequestHead, transport: asyncio.Transport) -> None:
         self.exchange = Exchange(head, self)
         # An upgrade that is not WebSocket's is ignored, and what was pipelined behind it is lost in llhttp.
-        keep_alive = request.keep_alive and "upgrade" not in request.headers
+        self._ignores_upgrade = "upgrade" in request.headers
+        keep_alive = request.keep_alive and not self._ignores_upgrade
         loop = asyncio.get_running_loop()
         super().__init__(transport, loop, self.exchange.id.hex(), head.version != "1.0", keep_alive)
         self.awaits_continue = head.expects_continue
@@ -110,6 +112,8 @@ class ClientRequest(ResponseWriter):
     def head(self, head: ResponseHead, end: bool) -> None:
         """The final head; a gateway that stops says so by closing."""
         self.keep_alive = self.keep_alive and not self._front.is_draining
+        if self._content.is_eof():
+            self.awaits_continue = False  # it has not waited
         super().head(head, end)
 
     def problem(self, problem: Problem, is_head_request: bool = False) -> None:
@@ -305,6 +309,8 @@ class ClientRequest(ResponseWriter):
             if connection.writing_paused:
                 await connection.settled()
             return KEEP
+        elif self._ignores_upgrade:
+            await connection.linger()
         connection.close_in_time()
         return CLOSE
 

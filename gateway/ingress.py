@@ -19,6 +19,7 @@ from gateway.client_connection import CLOSE, ClientServer, connection_of
 from gateway.client_request import ClientRequest, Route
 from gateway.errors import GatewayError, Problem, RequestRefused
 from gateway.exchange import Exchange
+from gateway.forwarding import Forwarding
 from gateway.limits import HttpLimits
 from gateway.request_head import read_request_head
 from gateway.request_log import RefusalLog, log_exchange
@@ -39,6 +40,7 @@ class Ingress:
         *,
         internal: Mapping[bytes, InternalHandler] | None = None,
         limits: HttpLimits | None = None,
+        forwarding: Forwarding | None = None,
         on_end: Callable[[Exchange], None] = log_exchange,
     ) -> None:
         """`internal`: the gateway's own paths, each with all that is below it; such a handler may raise `GatewayError`.
@@ -48,6 +50,7 @@ class Ingress:
         self.on_end = on_end
         self.is_draining = False
         """New requests are refused with 503, and every response closes its connection."""
+        self._forwarding = forwarding or Forwarding()
         self.admission = Admission(self.limits.max_exchanges)
         self._internal = dict(internal or {})
         self._refusals = RefusalLog()
@@ -63,7 +66,7 @@ class Ingress:
         if connection.transport is None or connection.transport.is_closing():
             return CLOSE
         try:
-            head = read_request_head(request, self.limits)
+            head = read_request_head(request, self.limits, self._forwarding)
             if connection.failure is not None and not request.content.is_eof():
                 raise RequestRefused(connection.failure)
             if head.path == RESERVED or head.path.startswith(RESERVED + b"/"):

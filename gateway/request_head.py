@@ -13,6 +13,7 @@ from typing import Final
 from aiohttp.web import BaseRequest
 
 from gateway.errors import Problem, RequestRefused
+from gateway.forwarding import Forwarding, is_clients_to_say, is_host
 from gateway.limits import HttpLimits
 from gateway.response_head import HOP_BY_HOP, Pair
 from gateway.sides import RequestHead
@@ -23,14 +24,13 @@ NOT_HTTP_METHODS: Final = frozenset(
     "SOURCE DESCRIBE ANNOUNCE SETUP PLAY PAUSE TEARDOWN GET_PARAMETER SET_PARAMETER REDIRECT RECORD FLUSH PRI".split()
 )
 ABSOLUTE_FORM: Final = re.compile(rb"https?://([^/?#@\s]+)([/?].*)?", re.IGNORECASE)
-HOST: Final = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%\[\]:-]*")
 MAX_CONTENT_LENGTH: Final = (1 << 63) - 1  # bytes; llhttp takes 2**64 - 1 and then sees no body
 LINE_OVERHEAD: Final = len("  HTTP/1.1")
 FIELD_OVERHEAD: Final = len(": \r\n")
 LINE_END: Final = len("\r\n")
 
 
-def read_request_head(request: BaseRequest, limits: HttpLimits) -> RequestHead:
+def read_request_head(request: BaseRequest, limits: HttpLimits, forwarding: Forwarding) -> RequestHead:
     """What goes to the function; raises `RequestRefused` with 400, 414, 417, 431, 501 or 505."""
     version = VERSIONS.get((request.version.major, request.version.minor))
     if version is None:
@@ -47,12 +47,22 @@ def read_request_head(request: BaseRequest, limits: HttpLimits) -> RequestHead:
     target, authority = _origin_form(sent_target)
     named = dict(fields)
     _check_framing(version, named)
+    host = named.get(b"host", b"") if authority is None else authority
+    if not is_host(host):
+        raise _refusal("bad-request", "Host is not a host.")
+    origin = forwarding.origin(
+        fields,
+        _address(request.protocol.peername),
+        "https" if request.protocol.ssl_context else "http",
+        host,
+        _address(request.protocol.sockname)[1],
+    )
     return RequestHead(
         method=method.encode("ascii"),
         target=target,
-        headers=_forwarded(fields, named, authority),
-        scheme="https" if request.protocol.ssl_context else "http",
-        client=_client_address(request.protocol.peername),
+        headers=_forwarded(fields, named, authority) + origin.fields,
+        scheme=origin.scheme,
+        client=origin.client,
         version=version,
         has_body=request.body_exists,
         expects_continue=_expects_continue(version, named, request.body_exists),
@@ -101,8 +111,6 @@ def _check_framing(version: str, named: dict[bytes, bytes]) -> None:
             raise _refusal("not-implemented", "The only transfer coding known here is chunked.")
     if int(named.get(b"content-length", b"0")) > MAX_CONTENT_LENGTH:
         raise _refusal("bad-request", "Content-Length is beyond all bounds.")
-    if not HOST.fullmatch(named.get(b"host", b"")):
-        raise _refusal("bad-request", "Host is not a host.")
 
 
 def _expects_continue(version: str, named: dict[bytes, bytes], has_body: bool) -> bool:
@@ -115,7 +123,8 @@ def _expects_continue(version: str, named: dict[bytes, bytes], has_body: bool) -
 
 
 def _forwarded(fields: list[Pair], named: dict[bytes, bytes], authority: bytes | None) -> tuple[Pair, ...]:
-    """The fields without those that were for us: hop-by-hop, named by Connection, and Expect."""
+    """The fields without those that were for us, hop-by-hop, named by Connection, and Expect, and those that a client
+    has no business to say."""
     dropped = HOP_BY_HOP | {b"expect"}
     if b"connection" in named:
         options = b",".join(value for name, value in fields if name == b"connection")
@@ -123,9 +132,9 @@ def _forwarded(fields: list[Pair], named: dict[bytes, bytes], authority: bytes |
         dropped |= nominated - {b"host", b"content-length"}
     if authority is not None:  # RFC 9112, section 3.2.2: it replaces what Host says
         dropped |= {b"host"}
-    kept = tuple(field for field in fields if field[0] not in dropped)
+    kept = tuple([field for field in fields if field[0] not in dropped and is_clients_to_say(field[0])])
     return kept if authority is None else ((b"host", authority), *kept)
 
 
-def _client_address(peer: str | tuple[str, int, int, int] | tuple[str, int] | None) -> tuple[str, int]:
+def _address(peer: str | tuple[str, int, int, int] | tuple[str, int] | None) -> tuple[str, int]:
     return (peer[0], peer[1]) if isinstance(peer, tuple) else ("", 0)

@@ -6,18 +6,22 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any, Final
 
-from aiohttp import web
+from aiohttp import http_parser, web
 
 from gateway.client_request import Destination
 from gateway.config import Config
+from gateway.descriptors import files_for, open_files, room_for_clients
 from gateway.endpoint import Endpoint
 from gateway.exchange import Exchange, RequestHead
+from gateway.forwarding import Forwarding
 from gateway.ingress import Ingress
 from gateway.invitations import Invitations
 from gateway.invoke.function_url import FunctionUrl
 from gateway.keys import Address
+from gateway.limits import HttpLimits
 from gateway.metrics import Metrics
 from gateway.pool import Pool, Start
 from gateway.request_log import log_exchange
@@ -40,7 +44,8 @@ class Gateway:
         self._ingress = Ingress(
             self._route,
             internal={CONNECT_PATH.encode(): self._dial},
-            limits=config.client.limits(),
+            limits=self._limits(),
+            forwarding=Forwarding(config.trusted_proxies),
             on_end=self._ended,
         )
         self._server = self._ingress.server()
@@ -58,7 +63,10 @@ class Gateway:
         """Where health and metrics are, once started; empty without an admin listener."""
 
     async def start(self) -> None:
-        """Bind the listeners. Raises OSError, with nothing left open, when one can not be bound."""
+        """Bind the listeners. Raises OSError, with nothing left open, when one can not be bound, and RuntimeError where
+        aiohttp's parser is the one in Python, which is less strict."""
+        if not hasattr(http_parser, "HttpRequestParserC"):
+            raise RuntimeError("aiohttp runs without its C parser: unset AIOHTTP_NO_EXTENSIONS, or install it anew")
         config = self._config
         tls = config.tls.context() if config.tls else None
         listen = config.listen
@@ -105,6 +113,20 @@ class Gateway:
             pool.retire_links()
 
     # inside
+
+    def _limits(self) -> HttpLimits:
+        limits = self._config.client.limits()
+        invocations = sum(function.limits.max_invocations for function in self._config.functions.values())
+        files = open_files(files_for(limits.max_connections, invocations))
+        most = room_for_clients(limits.max_connections, invocations, files)
+        if most < limits.max_connections:
+            self._log.warning(
+                "the open-file limit is low: fewer clients can connect (ulimit -n)",
+                limit=files,
+                connections=most,
+                wanted=limits.max_connections,
+            )
+        return replace(limits, max_connections=most)
 
     def _build(self, port: int) -> None:
         config = self._config

@@ -15,6 +15,7 @@ from gateway.client_connection import ClientServer
 from gateway.client_request import Destination
 from gateway.errors import PoolRefusal, Problem
 from gateway.exchange import Exchange, RequestHead
+from gateway.forwarding import Forwarding
 from gateway.ingress import Ingress, InternalHandler
 from gateway.limits import HttpLimits
 from gateway.request_log import log_exchange
@@ -192,13 +193,15 @@ async def listening(
     pool: FakePool,
     *,
     limits: HttpLimits | None = None,
+    forwarding: Forwarding | None = None,
     internal: dict[bytes, InternalHandler] | None = None,
     log: bool = False,
     tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Front]:
     """A gateway's front on a port of its own; `log`: ended exchanges go to the log, not to `Front.ended`."""
     ended: asyncio.Queue[Exchange] = asyncio.Queue()
-    ingress = Ingress(pool, limits=limits, internal=internal, on_end=log_exchange if log else ended.put_nowait)
+    on_end = log_exchange if log else ended.put_nowait
+    ingress = Ingress(pool, limits=limits, internal=internal, forwarding=forwarding, on_end=on_end)
     server = ingress.server()
     listener = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0, ssl=tls)
     try:
