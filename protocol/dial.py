@@ -76,7 +76,7 @@ class Dial:
             ("Authorization", _INVITATION + self.invitation if self.invitation else _RESUME + self.proof.hex()),
         ]
         if self.proof:
-            headers.append(("Dialback-Remaining", str(int(self.remaining * 1000))))
+            headers.append(("Dialback-Remaining", str(round(self.remaining * 1000))))
         if self.features:
             headers.append(("Dialback-Features", ", ".join(self.features)))
         return headers

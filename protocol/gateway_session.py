@@ -134,7 +134,7 @@ class GatewaySession(Session):
         """Answer an offer, after the streams that waited for it were opened. `linger` in seconds."""
         frame = encode(Leased(lease, {"linger": max(0, int(linger * 1000))}))
         self._answer_offer(lease, LeaseInput.GRANT)
-        self._scheduler.head(None, frame)
+        self._scheduler.lease_head(frame)
         self._deadlines["ping"] = now + self._ping
 
     def decline(self, lease: int) -> None:
@@ -148,7 +148,7 @@ class GatewaySession(Session):
         """Ask for an early end of the lease. Once for each lease; nothing happens without one."""
         if self.is_leased and not self._is_released:
             self._is_released = True
-            self._scheduler.head(None, encode(Release(self.lease)))
+            self._scheduler.lease_head(encode(Release(self.lease)))
 
     @property
     def can_open(self) -> bool:
@@ -200,7 +200,7 @@ class GatewaySession(Session):
 
     def _say_parked(self, lease: int) -> None:
         self._disarm()
-        self._scheduler.control(lambda now: Parked(lease, self._receiver.state()))
+        self._scheduler.lease_head(lambda now: Parked(lease, self._receiver.state()))  # nothing may follow it
 
     def _sent_of(self, stream: Stream) -> None:
         if stream.id > self._last_announced:

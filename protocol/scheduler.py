@@ -15,10 +15,15 @@ from protocol.ledger import ReceiveLedger, SendLedger
 from protocol.stream import QueuedEnd, QueuedFrame, QueuedMessage, Stream
 
 QUANTUM: Final = 64 << 10  # bytes a stream may send in one turn
+CREDIT_SIZE: Final = 20  # bytes that CREDIT has at most
 LATE_SIZE: Final = 8 << 10  # bytes that a late frame may have: LEASE with the longest invitation fits
 
 #: A control frame that states a count or a remaining time, made when it is sent.
 Late: TypeAlias = Callable[[float], Frame]
+
+
+_Head: TypeAlias = tuple[Stream, bytes]
+_LeaseHead: TypeAlias = tuple[None, bytes | Late]
 
 
 class Scheduler:
@@ -46,9 +51,8 @@ class Scheduler:
         self._sent_of = sent_of
         self._control: deque[bytes | Late] = deque()
         self._credits: dict[int, int] = {}  # stream -> the latest unsent grant
-        # A stream of None: LEASED or RELEASE, in order with the REQUESTs but never held back.
-        self._heads: deque[tuple[Stream | None, bytes]] = deque()
-        self._lease_heads = 0  # how many of the heads are such
+        self._heads: deque[_Head | _LeaseHead] = deque()
+        self._lease_heads = 0  # how many of them are of no stream: LEASED, RELEASE, PARKED
         self._ring: deque[Stream] = deque()
         self.data_size = data_size
 
@@ -59,12 +63,14 @@ class Scheduler:
         """Unsent grants of a stream merge."""
         self._credits[stream] = offset
 
-    def head(self, stream: Stream | None, frame: bytes) -> None:
+    def head(self, stream: Stream, frame: bytes) -> None:
         self._heads.append((stream, frame))
-        if stream is None:
-            self._lease_heads += 1
-        else:
-            stream.head_unsent += 1
+        stream.head_unsent += 1
+
+    def lease_head(self, frame: bytes | Late) -> None:
+        """The gateway's frames of a lease: in order with its REQUESTs, but never held back."""
+        self._heads.append((None, frame))
+        self._lease_heads += 1
 
     def schedule(self, stream: Stream) -> None:
         """The stream may have something to send."""
@@ -84,10 +90,12 @@ class Scheduler:
     def take(self, budget: int, now: float, *, acknowledge: bool) -> list[bytes]:
         """The next frames, about `budget` bytes, and an acknowledgement if one is due and wanted."""
         frames: list[bytes] = []
-        if self._sender.has_replay:
+        is_replaying = self._sender.has_replay
+        if is_replaying:
             frames = self._sender.replay(budget)
             budget -= sum(map(len, frames))
-        if not self._sender.has_replay:
+            is_replaying = self._sender.has_replay
+        if not is_replaying:
             if self._control or self._credits:
                 budget = self._take_control(frames, budget, now)
             if self._heads:
@@ -105,34 +113,39 @@ class Scheduler:
         return len(frame)
 
     def _take_control(self, frames: list[bytes], budget: int, now: float) -> int:
-        sender = self._sender
         while self._control and budget > 0:
-            frame = self._control[0]
-            if not sender.has_control_room(len(frame) if isinstance(frame, bytes) else LATE_SIZE):
+            if not self._has_room_for(self._control[0]):
                 return 0
-            self._control.popleft()
-            budget -= self._keep(frames, frame if isinstance(frame, bytes) else encode(frame(now)), now)
+            budget -= self._keep_control(frames, self._control.popleft(), now)
         if budget > 0 and self._credits:
             for stream in list(self._credits):
-                if budget <= 0 or not sender.has_control_room(DATA_OVERHEAD + 8):
+                if budget <= 0 or not self._sender.has_control_room(CREDIT_SIZE):
                     return 0
                 budget -= self._keep(frames, encode(Credit(stream, self._credits.pop(stream))), now)
         return budget
 
+    def _has_room_for(self, frame: bytes | Late) -> bool:
+        return self._sender.has_control_room(len(frame) if isinstance(frame, bytes) else LATE_SIZE)
+
+    def _keep_control(self, frames: list[bytes], frame: bytes | Late, now: float) -> int:
+        return self._keep(frames, frame if isinstance(frame, bytes) else encode(frame(now)), now)
+
     def _take_heads(self, frames: list[bytes], budget: int, now: float) -> int:
-        held: list[tuple[Stream | None, bytes]] = []
+        held: list[_Head | _LeaseHead] = []
         while self._heads and budget > 0 and (self._lease_heads or not held):
-            stream, frame = self._heads.popleft()
-            if stream is None:
-                if not self._sender.has_control_room(len(frame)):
-                    held.append((stream, frame))
+            head = self._heads.popleft()
+            if head[0] is None:
+                if not self._has_room_for(head[1]):
+                    held.append(head)
                     break
                 self._lease_heads -= 1
-                budget -= self._keep(frames, frame, now)
-            elif not stream.head_unsent:
+                budget -= self._keep_control(frames, head[1], now)
+                continue
+            stream, frame = head
+            if not stream.head_unsent:
                 continue  # reset since: its head is not wanted any more
-            elif held or not self._sender.has_room(len(frame)):
-                held.append((stream, frame))
+            if held or not self._sender.has_room(len(frame)):
+                held.append(head)
             else:
                 stream.head_unsent -= 1
                 stream.is_announced = True

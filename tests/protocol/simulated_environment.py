@@ -170,8 +170,10 @@ class Environment(Link):
         self.handlers.clear()
         if reason == "the recycled socket is dead":
             self.session = self._new_session(self._token)
-            (answer,) = self.invocations.values()
+            *replaced, answer = self.invocations.values()
             self.invocations.clear()
+            for answer_earlier in replaced:
+                answer_earlier("replaced")
             self._offer(self._token, answer)
             self._dial()
         elif self.invocations:  # else it is only now, in the thaw, that the loss of a parked link is noticed

@@ -213,6 +213,14 @@ class TestOffering:
         pair.pump()
         assert pair.function_saw[-1] == ev.LeaseReleased(2), "each lease anew"
 
+    def test_a_release_that_waits_does_not_follow_parked(self) -> None:
+        """It reached an environment that was frozen."""
+        pair = Pair.leased()
+        pair.gateway.release()
+        pair.function.park(pair.now)
+        pair.give(pair.gateway, pair.take(pair.function))
+        assert [type(frame) for frame in pair.frames(pair.gateway)] == [fr.Release, fr.Parked]
+
     def test_a_release_without_a_lease_is_nothing(self) -> None:
         pair = function_in(LeaseState.PARKED)
         pair.gateway.release()

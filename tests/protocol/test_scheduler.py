@@ -234,6 +234,18 @@ class TestAtTheLedgersLimit:
         assert kinds(pair.frames(pair.gateway)) == [("Leased", 0)]
         assert pair.gateway.is_open(waiting)
 
+    def test_at_the_whole_bound_leased_waits_too(self) -> None:
+        tiny = Limits(credit=1 << 22, unacked=MIN_UNACKED_BYTES, frames=MIN_UNACKED_FRAMES)
+        pair = Pair.leased(function=tiny, gateway=tiny)
+        for _ in range(MIN_UNACKED_FRAMES + 5):
+            lease = pair.function.offer_lease("t", 9, 9.0, pair.now)
+            pair.give(pair.gateway, pair.take(pair.function))
+            pair.gateway.grant(lease, 0.0, pair.now)
+            sent = pair.take(pair.gateway)
+            pair.give(pair.function, [message for message in sent if type(decode(message)) is fr.Ack])
+        assert sent == [] and pair.gateway.unacked_frames == MIN_UNACKED_FRAMES
+        assert pair.gateway.has_frames_to_send
+
     def test_large_trailers_are_held_back_too(self) -> None:
         """They were measured by the bytes queued before them, and broke the bound."""
         tiny = Limits(credit=1 << 22, unacked=MIN_UNACKED_BYTES, frames=8192)
@@ -297,23 +309,3 @@ def test_many_small_pieces_are_not_little() -> None:
         assert pair.function.is_writable(stream)
         pair.function.send_data(stream, b"x")
     assert not pair.function.is_writable(stream)
-
-
-def test_an_empty_message_counts_a_byte_of_credit() -> None:
-    pair = Pair.leased(function=Limits(credit=10))
-    stream = pair.answered({"websocket": []}, 101)
-    for _ in range(11):
-        pair.gateway.send_message(stream, b"", text=True)
-    assert kinds(pair.frames(pair.gateway)) == [("Message", stream)] * 10, "or nothing would bound them"
-
-
-def test_a_small_request_does_not_overtake_a_large_one_that_is_held_back() -> None:
-    limits = Limits(unacked=MIN_UNACKED_BYTES)
-    pair = Pair.leased(gateway=limits)
-    for _ in range(3):
-        pair.open({}, [(b"a", bytes(60_000))])
-    assert [name for name, _ in kinds(pair.frames(pair.gateway))] == ["Request"] * 3
-    pair.open({}, [(b"a", bytes(60_000))])
-    pair.open()
-    pair.gateway.release()  # what is never held back is looked for behind them
-    assert kinds(pair.frames(pair.gateway)) == [("Release", 0)]
