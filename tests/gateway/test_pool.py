@@ -12,6 +12,8 @@ from aiohttp import ClientSession, web
 from gateway import ceiling as ceiling_module
 from gateway.ceiling import BATCH, Ceiling
 from gateway.config import LimitsConfig, SessionConfig, TimeoutsConfig
+from gateway.invoke.answer import Answer
+from gateway.pool import Start
 from protocol.frames import Code
 from tests.gateway.environment_fake import Environment, FunctionUrl, Served, leave_it, name_it
 from tests.gateway.whole_gateway import Whole, first_stream, gateway_for, silent, url_of, whole
@@ -234,6 +236,38 @@ async def test_a_function_that_does_not_dial_back_in_time_is_a_504_and_its_late_
         environment.may_dial.set()
         assert (await asked)[1].endswith(" /late")
         assert it.url.invited.qsize() == 1
+
+
+async def test_an_invocation_that_fails_late_costs_no_second_request() -> None:
+    """Its own was answered 504 already."""
+    fail, dial, answered = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    environment = Environment()
+
+    async def behave(token: str) -> web.StreamResponse:
+        if url.invited.qsize() == 1:
+            await fail.wait()
+            return web.json_response(None, status=502)
+        assert url.gateway is not None
+        await dial.wait()
+        return web.json_response(await environment.invoke(url.gateway, token))
+
+    url = FunctionUrl(behave=behave)
+    async with whole(url, timeouts=TimeoutsConfig(dial_back=0.3, queue_wait=5)) as it:
+        assert await it.problem() == (504, "dial-back-timeout")
+        judge = it.pool._answered
+
+        def judged(start: Start, answer: Answer) -> None:
+            judge(start, answer)
+            answered.set()
+
+        it.pool._answered = judged  # type: ignore[method-assign]
+        asked = it.asking("/second")
+        await it.until_waiting(1)
+        fail.set()
+        await asyncio.wait_for(answered.wait(), 5)
+        dial.set()
+        assert (await asked)[1].endswith(" /second")
+        await environment.close()
 
 
 async def test_what_waits_for_a_late_invocation_of_many_places_gets_another() -> None:
