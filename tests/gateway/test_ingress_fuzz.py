@@ -13,17 +13,19 @@ from gateway.limits import HttpLimits
 from protocol.frames import Code
 from tests.gateway.function_fake import FakePool, FakeStream, Front, answer, listening
 from tests.gateway.test_ingress_malformed import REFUSED, TAKEN
+from tests.security.recorded import cases
 
 LIMITS = HttpLimits(linger=0.005, drain=0.005, keep_alive=0.05)
 SEEDS = [request for request, _ in REFUSED.values() if len(request) < 2000]
 SEEDS += [request for request in TAKEN.values() if len(request) < 2000]
+SEEDS += [case.sent for case in cases() if len(case.sent) < 2000]
 PIECES = [b"\r\n", b":", b" ", b"\0", b"\r", b"chunked", b"0\r\n\r\n"]
 AT_ONCE = 30
 PATIENCE = 5.0  # seconds for an answer or an end
 
 
 def mutated(dice: random.Random) -> bytes:
-    """One to three requests of the tables, damaged in up to six places."""
+    """One to three requests of the tables and of the corpus, damaged in up to six places."""
     data = bytearray(b"".join(dice.choices(SEEDS, k=dice.randint(1, 3))))
     for _ in range(dice.randint(0, 6)):
         at = dice.randrange(len(data) + 1)

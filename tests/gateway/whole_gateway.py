@@ -32,6 +32,7 @@ async def gateway_for(
     limits: LimitsConfig | None = None,
     timeouts: TimeoutsConfig | None = None,
     session: SessionConfig | None = None,
+    on_disconnect: str = "cancel",
 ) -> AsyncIterator[Gateway]:
     """A whole gateway; of several functions each has the path of its name."""
     named = {"function": urls} if isinstance(urls, FunctionUrl) else urls
@@ -43,6 +44,7 @@ async def gateway_for(
             linger=linger,
             limits=limits or LimitsConfig(),
             timeouts=timeouts or TimeoutsConfig(dial_back=5, queue_wait=10),
+            on_disconnect=on_disconnect,
         )
         for name, url in named.items()
     }
