@@ -3,6 +3,7 @@
 from tests.e2e.stacks import (
     busy_stack,
     fresh_stack,
+    lag,
     shared_stack,
     stack,
     trap,
@@ -14,6 +15,7 @@ from tests.e2e.stacks import (
 __all__ = [
     "busy_stack",
     "fresh_stack",
+    "lag",
     "shared_stack",
     "stack",
     "trap",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 
+from tests.e2e.lag import Lag
 from tests.e2e.stack import Stack
 
 COUNT, INTERVAL = 100_000, 0.02
-LATEST = 0.15
-"""Seconds that one of its chunks may be late on a busy machine."""
+LATEST = 0.05
+"""Seconds that one of its chunks may be late, besides what the machine adds."""
 
 
 class Neighbour:
@@ -20,6 +21,8 @@ class Neighbour:
         self._connection.request("GET", f"/ticks?count={COUNT}&interval={INTERVAL}")
         self._pieces = self._connection.pieces(self._connection.head())
         self._faults: list[str] = []
+        self._latest = 0.0
+        self._lag = Lag()
         self._chunks = 0
         self._news = threading.Condition()
         self._is_leaving = False
@@ -32,6 +35,7 @@ class Neighbour:
             next_but_one = self._chunks + 2
             self._news.wait_for(lambda: self._faults or self._chunks >= next_but_one, timeout=5)
             assert not self._faults and self._chunks >= next_but_one, self._faults or "the neighbour's stream stopped"
+            assert self._latest < self._lag.allow(LATEST), f"a chunk of the neighbour's was {self._latest:.3f} s late"
         assert not self._stack.mistakes()
 
     def leave(self) -> None:
@@ -39,6 +43,7 @@ class Neighbour:
         self._is_leaving = True
         self._thread.join()
         self._connection.socket.close()
+        self._lag.stop()
 
     def _run(self) -> None:
         try:
@@ -48,8 +53,7 @@ class Neighbour:
                     self._chunks += 1
                     if int(index) != number:
                         self._faults.append(f"chunk {index!r} came in place of {number}")
-                    if (late := chunk.time - float(written)) > LATEST:
-                        self._faults.append(f"chunk {number} was {late:.3f} s late")
+                    self._latest = max(self._latest, chunk.time - float(written))
                     self._news.notify_all()
                 if self._is_leaving:
                     return

@@ -42,11 +42,13 @@ class Stack:
         self.notes = notes
         self.secret = secrets.token_urlsafe(32)
         self._gateway_secret = gateway_secret or self.secret
-        limits = ["--environments", str(environments), "--memory", str(memory), "--timeout", str(timeout)]
+        self._flags, self._config = serve or {}, config
+        limits = ("--environments", str(environments), "--memory", str(memory), "--timeout", str(timeout))
         for attempt in range(ATTEMPTS):
-            self.port = free_port()
+            self.port, function_port = free_port(), free_port()
+            self.function_url = f"http://127.0.0.1:{function_port}/"
             self.function = Command(
-                *("lambda", handler, "--port", "0", "--root", str(root), *limits),
+                *("lambda", handler, "--port", str(function_port), "--root", str(root), *limits),
                 cwd=root,
                 environment={
                     "DIALBACK_SECRET": self.secret,
@@ -55,32 +57,34 @@ class Stack:
                 },
             )
             try:
-                self.function_url = self.function.ready() + "/"
-                self._flags, self._config = serve or {}, config
                 self.start_gateway()
+                self.function.ready()
                 return
             except CommandEnded as failure:
-                self.stop()
+                self._end()
                 if "is in use" not in str(failure) or attempt == ATTEMPTS - 1:
                     raise
             except BaseException:
-                self.stop()
+                self._end()
                 raise
 
     def start_gateway(self) -> None:
         """Start the gateway; once more, on the same port, after it was stopped."""
-        flags, config = self._flags, self._config
-        arguments = [part for name, value in flags.items() for part in (f"--{name}", str(value))]
-        if config is None:
-            arguments += ["--function-url", self.function_url]
-        else:
-            file = self.notes / "dialback.toml"
-            file.write_text(config(self.function_url))
-            arguments += ["--config", str(file)]
         self.admin_port = free_port()
-        arguments += ["--admin", f"127.0.0.1:{self.admin_port}"]
+        flags: dict[str, object] = {
+            "listen": f"127.0.0.1:{self.port}",
+            "admin": f"127.0.0.1:{self.admin_port}",
+            "log-format": "console",
+            **self._flags,
+        }
+        if self._config is None:
+            flags["function-url"] = self.function_url
+        else:
+            flags["config"] = file = self.notes / "dialback.toml"
+            file.write_text(self._config(self.function_url))
         self.gateway = Command(
-            *("serve", "--listen", f"127.0.0.1:{self.port}", "--log-format", "console", *arguments),
+            "serve",
+            *(part for name, value in flags.items() for part in (f"--{name}", str(value))),
             environment={"DIALBACK_SECRET": self._gateway_secret},
         )
         self.url = self.gateway.ready()
@@ -133,13 +137,17 @@ class Stack:
 
     def stop(self) -> None:
         """Stop both; nothing of them may be left."""
+        codes, left = self._end()
+        assert not left, "processes are left"
+        assert not any(codes), (codes, self.gateway.output[-2000:], self.function.output[-2000:])
+
+    def _end(self) -> tuple[list[int], list[int]]:
+        """Exit codes, and the process ids of what is left."""
         commands = [command for name in ("gateway", "function") if (command := self.__dict__.get(name))]
-        left = {pid for command in commands for pid in process.descendants(command.pid)}
+        below = {pid for command in commands for pid in process.descendants(command.pid)}
         for command in commands:
             command.interrupt()
-        codes = [command.stop() for command in commands]
-        assert not [pid for pid in left if process.is_alive(pid)], "processes are left"
-        assert all(code == 0 for code in codes), (codes, [command.output[-2000:] for command in commands])
+        return [command.stop() for command in commands], [pid for pid in below if process.is_alive(pid)]
 
     def mistakes(self) -> list[str]:
         """Lines of the gateway's log that only a mistake of its own writes."""

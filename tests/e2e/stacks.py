@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.lag import Lag
 from tests.e2e.neighbour import Neighbour
 from tests.e2e.stack import Stack
 from tests.e2e.trap import Trap
@@ -98,3 +99,11 @@ def trapped(trapped_stack: Stack, trapped_neighbour: Neighbour) -> Iterator[Stac
     """The stack with the trap; at the end of each test the healthy stream beside it must have noticed nothing."""
     yield trapped_stack
     trapped_neighbour.check()
+
+
+@pytest.fixture
+def lag() -> Iterator[Lag]:
+    """What the machine adds to the times that the test measures."""
+    lag = Lag()
+    yield lag
+    lag.stop()

@@ -172,7 +172,7 @@ class TestTime:
         before = hurried.environments
         assert_problem(answered(hurried, "/stuck"), 504, "response-timeout")
         hurried.get("/hello")
-        assert hurried.environments == before
+        assert set(before) <= set(hurried.environments)
         assert not any("Task timed out" in line for line in hurried.function.lines)
 
 

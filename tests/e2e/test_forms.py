@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.lag import Lag
 from tests.e2e.stack import Stack
 from tests.e2e.wire import WireResponse
 
@@ -27,10 +28,10 @@ def posted(stack: Stack) -> WireResponse:
     return response
 
 
-def test_a_generator_streams_from_its_thread(form: Callable[[str], Stack]) -> None:
+def test_a_generator_streams_from_its_thread(form: Callable[[str], Stack], lag: Lag) -> None:
     response = posted(form("generator"))
     assert [chunk.data.split()[0] for chunk in response.chunks] == [b"0", b"1", b"2"]
-    assert all(0 <= chunk.time - float(chunk.data.split()[1]) < 0.05 for chunk in response.chunks)
+    assert all(0 <= chunk.time - float(chunk.data.split()[1]) < lag.allow(0.05) for chunk in response.chunks)
 
 
 def test_a_def_handler_reads_and_returns_text(form: Callable[[str], Stack]) -> None:
