@@ -23,7 +23,7 @@ from protocol.codec import encode
 from protocol.frames import DATA_SIZE, Code, Credit, Data, Park, Response
 from tests.gateway.environment_fake import Environment, FunctionUrl, Served, first_dial, leave_it, name_it
 from tests.gateway.raw_link import Raw, lease
-from tests.gateway.whole_gateway import Whole, first_stream, silent, url_of, whole
+from tests.gateway.whole_gateway import Whole, first_stream, silent, until_later, url_of, whole
 
 RESPONSE_HEADERS = [(b"content-type", b"text/plain")]
 WELCOME, LEASED, PARKED, REQUEST = 0x01, 0x04, 0x07, 0x10
@@ -282,10 +282,7 @@ async def test_what_is_due_and_cannot_leave_makes_no_busy_loop(monkeypatch: pyte
     async with whole(url, session=SessionConfig(ping_interval=300)) as it:
         raw, number, asked = await flooded(it)
         raw.send(encode(Response(number, 200, RESPONSE_HEADERS)))
-        loop = asyncio.get_running_loop()
-        over = loop.create_future()
-        loop.call_later(0.5, over.set_result, None)
-        await over
+        await until_later(0.5)
         assert 0 < fired <= 12
         asked.cancel()
         await raw.close()

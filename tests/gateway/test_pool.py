@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from gateway.invoke.answer import Answer
 from gateway.pool import Start
 from protocol.frames import Code
 from tests.gateway.environment_fake import Environment, FunctionUrl, Served, leave_it, name_it
-from tests.gateway.whole_gateway import Whole, first_stream, gateway_for, silent, url_of, whole
+from tests.gateway.whole_gateway import Whole, first_stream, gateway_for, silent, until_later, url_of, whole
 
 
 def answering(status: int, document: object = None) -> FunctionUrl:
@@ -127,6 +128,19 @@ async def test_a_request_whose_stream_opens_as_its_wait_ends_keeps_it() -> None:
         late(waiter)
         stream.respond(b"kept")
         assert await asked == (200, "kept")
+
+
+async def test_a_place_that_frees_up_as_a_client_leaves_goes_to_the_next() -> None:
+    """In the turn of the loop between the exchange's end and its waiter's."""
+    url, end = silent()
+    async with whole(url) as it:
+        asked = it.asking()
+        await it.until_waiting(1)
+        (waiter,) = it.pool._queue
+        waiter.exchange.client_gone()
+        assert it.pool._next_waiter() is None
+        asked.cancel()
+        end.set()
 
 
 async def test_a_client_that_leaves_the_queue_leaves_no_waiter_and_no_start_behind() -> None:
@@ -491,6 +505,19 @@ async def test_no_stream_is_opened_in_the_second_half_of_a_lease() -> None:
         it.url.idle.clear()
         assert (await it.get())[0] == 200
         assert new.streams.qsize() == 1
+
+
+async def test_the_half_of_a_lease_that_is_over_does_not_count_for_the_next() -> None:
+    environment = Environment(remaining=0.4)
+    async with whole(url_of(environment), linger=0) as it:
+        await it.get()
+        await asyncio.wait_for(environment.parked.wait(), 5)
+        environment._remaining = 60
+        it.pool.function = replace(it.pool.function, linger=5)
+        await it.get()
+        await until_later(0.3)
+        assert (await it.get())[0] == 200
+        assert it.url.invited.qsize() == 2
 
 
 async def test_what_waits_is_served_when_a_link_has_a_socket_again() -> None:

@@ -13,14 +13,15 @@ from contextlib import asynccontextmanager
 import pytest
 import structlog
 from aiohttp import ClientConnectionError, ClientPayloadError, ClientSession
+from websockets.exceptions import InvalidStatus
 
 from gateway import link_socket
 from gateway.config import Config, FunctionConfig, SessionConfig, TimeoutsConfig
 from gateway.keys import Address, Secret
 from gateway.server import Gateway
-from tests.gateway.environment_fake import LOOPBACK, SECRET, Environment, first_dial, leave_it
+from tests.gateway.environment_fake import LOOPBACK, SECRET, Environment, first_dial, leave_it, open_socket
 from tests.gateway.raw_link import Raw, lease
-from tests.gateway.whole_gateway import Whole, first_stream, silent, url_of, whole
+from tests.gateway.whole_gateway import Whole, first_stream, silent, until_later, url_of, whole
 
 GRACE = 10.0  # seconds; a test that waits for all of it has failed
 
@@ -115,6 +116,41 @@ async def test_what_waits_in_the_queue_is_served_while_the_gateway_drains() -> N
         await asyncio.wait_for(it.url.ended.wait(), 2)
 
 
+async def test_an_environment_that_nobody_waits_for_is_let_go_as_the_gateway_begins_to_drain() -> None:
+    busy, idle = Environment(leave_it), Environment()
+    async with whole(url_of(busy, idle), linger=60) as it:
+        asked = it.asking("/busy")
+        stream = await first_stream(busy)
+        await it.get("/idle")
+        stopping = asyncio.create_task(it.gateway.stop(GRACE))
+        await asyncio.wait_for(idle.parked.wait(), 5)
+        stream.respond(b"busy")
+        assert await asked == (200, "busy")
+        await asyncio.wait_for(stopping, GRACE / 2)
+
+
+async def test_a_function_that_dials_for_nobody_is_refused_while_the_gateway_drains() -> None:
+    busy, late = Environment(leave_it), Environment()
+    late.may_dial.clear()
+    async with whole(url_of(busy, late)) as it:
+        asked = it.asking("/busy")
+        stream = await first_stream(busy)
+        leaving = it.asking("/leaving")
+        await it.until_waiting(1)
+        _, token = [await asyncio.wait_for(it.url.invited.get(), 5) for _ in range(2)]
+        it.gateway._closed_one.clear()
+        leaving.cancel()
+        await it.gateway._closed_one.wait()
+        stopping = asyncio.create_task(it.gateway.stop(GRACE))
+        assert await it.problem() == (503, "draining")
+        with pytest.raises(InvalidStatus) as refused:
+            await open_socket(it.gateway, first_dial(token).to_headers())
+        assert refused.value.response.headers["Dialback-Reason"] == "draining"
+        stream.respond(b"busy")
+        assert await asked == (200, "busy")
+        await asyncio.wait_for(stopping, GRACE / 2)
+
+
 async def test_a_link_may_come_back_while_the_gateway_drains() -> None:
     environment = Environment(leave_it)
     async with whole(url_of(environment)) as it:
@@ -183,43 +219,43 @@ async def test_a_stop_in_the_midst_of_everything_leaves_nothing() -> None:
             late.may_dial.set()
 
 
-async def responding(it: Whole, environment: Environment) -> tuple[Raw, bytes]:
+async def responding(it: Whole, environment: Environment, size: int) -> tuple[socket.socket, bytes]:
     """A client that has asked and does not read, and the whole response that is on its way to it."""
-    body = os.urandom(1 << 20)
-    raw = await Raw.connect(it.gateway)
-    raw.reader._transport.pause_reading()  # type: ignore[attr-defined]
-    raw.writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-    stream = await first_stream(environment)
-    stream.respond(body)
-    return raw, body
+    body = os.urandom(size)
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 << 10)
+    client.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(client, (LOOPBACK, int(it.gateway.url.rpartition(":")[2])))
+    await loop.sock_sendall(client, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    (await first_stream(environment)).respond(body)
+    return client, body
 
 
 async def test_a_slow_client_gets_its_response_within_the_grace() -> None:
+    """It is with the transport, the exchange is over, and the gateway waits all the same."""
     environment = Environment(leave_it)
     async with whole(url_of(environment)) as it:
-        raw, body = await responding(it, environment)
+        client, body = await responding(it, environment, 320 << 10)
+        await it.gateway._closed_one.wait()
         stopping = asyncio.create_task(it.gateway.stop(GRACE))
-        assert await it.problem() == (503, "draining")
-        raw.reader._transport.resume_reading()  # type: ignore[attr-defined]
-        answer = await raw.reader.read()
-        assert answer.endswith(b"\r\n0\r\n\r\n")
-        chunks = answer.partition(b"\r\n\r\n")[2]
-        got = bytearray()
-        while chunks:
-            size, _, chunks = chunks.partition(b"\r\n")
-            got += chunks[: int(size, 16)]
-            chunks = chunks[int(size, 16) + 2 :]
-        assert got == body
+        await until_later(0.3)
+        assert not stopping.done()
+        answer = bytearray()
+        while part := await asyncio.get_running_loop().sock_recv(client, 1 << 16):
+            answer += part
+        assert answer.endswith(b"\r\n0\r\n\r\n") and len(answer) > len(body)
         await asyncio.wait_for(stopping, GRACE / 2)
-        await raw.close()
+        client.close()
 
 
 async def test_a_client_that_does_not_take_its_response_is_cut_off_after_the_grace() -> None:
     environment = Environment(leave_it)
     async with nothing_left(), whole(url_of(environment)) as it:
-        raw, _ = await responding(it, environment)
+        client, _ = await responding(it, environment, 320 << 10)
+        await it.gateway._closed_one.wait()
         await asyncio.wait_for(it.gateway.stop(0.2), 6)
-        await raw.close()
+        client.close()
 
 
 async def test_a_function_is_told_that_its_session_is_over_and_does_not_dial_again() -> None:

@@ -153,3 +153,11 @@ def silent() -> tuple[FunctionUrl, asyncio.Event]:
 async def first_stream(environment: Environment) -> Served:
     """The next stream that is opened there."""
     return await asyncio.wait_for(environment.streams.get(), 5)
+
+
+async def until_later(seconds: float) -> None:
+    """Let time pass, where time is what is tested."""
+    loop = asyncio.get_running_loop()
+    later = loop.create_future()
+    loop.call_later(seconds, later.set_result, None)
+    await later
