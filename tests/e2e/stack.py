@@ -6,7 +6,7 @@ import random
 import re
 import secrets
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -35,10 +35,11 @@ class Stack:
         serve: Mapping[str, object] | None = None,
         config: Callable[[str], str] | None = None,
         gateway_secret: str = "",
+        gateways: Sequence[str] = (),
     ) -> None:
         """`handler`: FILE.py:NAME below `root`; `notes`: a folder for what the function notes; `serve`: flags of
         `dialback serve`, by their names without the dashes; `config`: the text of its file, given the Function URL;
-        `gateway_secret`: in place of the one that both share."""
+        `gateway_secret`: in place of the one that both share; `gateways`: what else the function may dial."""
         self.notes = notes
         self.secret = secrets.token_urlsafe(32)
         self._gateway_secret = gateway_secret or self.secret
@@ -52,7 +53,7 @@ class Stack:
                 cwd=root,
                 environment={
                     "DIALBACK_SECRET": self.secret,
-                    "DIALBACK_GATEWAY": f"ws://127.0.0.1:{self.port}",
+                    "DIALBACK_GATEWAY": ",".join((f"ws://127.0.0.1:{self.port}", *gateways)),
                     "E2E_NOTES": str(notes),
                 },
             )

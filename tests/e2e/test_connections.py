@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import random
+import subprocess
 import time
 import urllib.request
 from collections.abc import Callable
@@ -17,6 +18,7 @@ import pytest
 from tests.e2e import process
 from tests.e2e.patience import PATIENCE, wait_for
 from tests.e2e.stack import Stack
+from tests.e2e.wire import Connection
 
 SOON = 1.0
 """Seconds in which a function hears that its client has left."""
@@ -82,6 +84,85 @@ def test_http_1_0_is_answered_until_the_connections_end(stack: Stack) -> None:
         response = connection.response()
     assert response.value(b"transfer-encoding") is None
     assert [line.split()[0] for line in response.body.splitlines()] == [b"0", b"1", b"2"]
+
+
+def test_a_target_in_absolute_form_is_served_as_its_path(stack: Stack) -> None:
+    with stack.connect() as connection:
+        connection.request("GET", "http://elsewhere.test:81/head/a?b=c", "X-Kept: 1")
+        seen = json.loads(connection.response().body)
+    assert (seen["raw_path"], seen["query_string"]) == ("/head/a", "b=c")
+    assert [value for name, value in seen["headers"] if name == "host"] == ["elsewhere.test:81"]
+
+
+def test_an_offer_of_http_2_is_not_taken_and_does_no_harm(stack: Stack) -> None:
+    curl = subprocess.run(
+        ["curl", "-sS", "--http2", "-w", " %{http_version}", stack.url + "/once?key=h2c"],
+        capture_output=True,
+        timeout=30,
+    )
+    assert curl.stdout.startswith(b"h2c ") and curl.stdout.endswith(b" 1.1")
+
+
+def test_a_websocket_request_is_told_that_it_is_not_served_yet(stack: Stack) -> None:
+    with stack.connect() as connection:
+        key = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="
+        connection.request("GET", "/", "Upgrade: websocket", "Connection: Upgrade", key, "Sec-WebSocket-Version: 13")
+        response = connection.response()
+    assert response.status == 501
+    assert json.loads(response.body)["type"] == "urn:dialback:error:websocket-unsupported"
+
+
+def test_empty_lines_before_a_request_and_extensions_of_chunks_are_ignored(stack: Stack) -> None:
+    """RFC 9112, sections 2.2 and 7.1.1."""
+    with stack.connect() as connection:
+        connection.send(
+            b"\r\n\r\nPOST /whole HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"5;name=value\r\nhello\r\n0;last\r\nX-Trailer: ignored\r\n\r\n"
+        )
+        assert connection.response().body == b"hello"
+
+
+def test_an_upload_goes_on_arriving_while_the_function_has_long_answered(fresh_stack: Callable[..., Stack]) -> None:
+    """The rest is dropped here: it holds neither the environment nor the connection."""
+    stack = fresh_stack("paths.py:one", environments=1)
+    with stack.connect() as connection:
+        connection.request("POST", "/unread", "Content-Length: 100")
+        connection.send(bytes(10))
+        response = connection.response()
+        assert (response.body, response.failure) == (b"not read", None)
+        environment = stack.environment
+        wait_for(lambda: process.state(environment) == "T")
+        connection.send(bytes(90))
+        connection.request("GET", "/hello")
+        assert connection.response().body.startswith(b"hello ")
+
+
+def test_a_thousand_idle_connections_cost_little(fresh_stack: Callable[..., Stack]) -> None:
+    stack = fresh_stack("paths.py:one")
+    stack.get("/hello")
+    before = process.memory(stack.gateway.pid).resident
+    connections = [stack.connect() for _ in range(1000)]
+    try:
+        for connection in connections:
+            connection.request("GET", "/_dialback/nothing")
+        for connection in connections:
+            assert connection.response().status == 404
+        assert stack.get("/hello").startswith(b"hello ")
+        assert process.memory(stack.gateway.pid).resident - before < 60
+    finally:
+        for connection in connections:
+            connection.socket.close()
+    wait_for(lambda: process.descriptors(stack.gateway.pid) < 100)
+
+
+def test_health_readiness_and_metrics_are_on_the_private_listener_alone(stack: Stack) -> None:
+    stack.get("/hello")
+    with Connection(("127.0.0.1", stack.admin_port)) as admin:
+        for path in ("/healthz", "/readyz"):
+            admin.request("GET", path)
+            assert admin.response().status == 200
+    assert stack.gauge("exchanges_total") >= 1 and stack.gauge("invocations_total") >= 0
+    assert json.loads(stack.get("/healthz"))["raw_path"] == "/healthz", "on the public one it is the function's"
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])

@@ -302,6 +302,15 @@ async def waits(request: Request) -> None:
 
 
 @path
+async def hoards(request: Request) -> None:
+    """Takes memory until somebody objects."""
+    hoard = []
+    while True:
+        hoard.append(bytes(range(256)) * 40_000)
+        await asyncio.sleep(0.01)
+
+
+@path
 async def nonsense(request: Request) -> Any:
     """Returns what cannot be a response."""
 
