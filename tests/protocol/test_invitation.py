@@ -178,3 +178,9 @@ class TestKeyring:
         with pytest.raises(ValueError) as caught:
             Keyring.parse(text)
         assert "aaa" not in str(caught.value) and "short" not in str(caught.value)
+
+
+def test_the_signing_key_vouches_for_no_name_but_its_own() -> None:
+    for kid in ("", "00000000", key_id(OTHER)):
+        with pytest.raises(InvitationRefused, match="signature"):
+            verify(sign(replace(INVITATION, kid=kid), KEY), Keyring([KEY]), 0.0)

@@ -179,3 +179,23 @@ def test_a_receiver_gets_each_frame_once_and_in_order(steps: list[tuple[str, flo
         assert ledger.frames == len(sent) - ledger.released <= MIN_UNACKED_FRAMES
         assert ledger.bytes <= MIN_UNACKED_BYTES
     assert received + on_the_way == sent
+
+
+def test_an_acknowledgement_during_a_replay_skips_nothing() -> None:
+    ledger = kept(b"a", b"b", b"c", b"d", b"e")
+    ledger.rewind(1)
+    assert ledger.replay(2) == [b"b", b"c"]
+    ledger.release(2)
+    assert ledger.replay(1) == [b"d"]
+    ledger.release(5)  # the peer had them all: its count came late
+    assert not ledger.has_replay
+    ledger.keep(b"f", 0.0)
+    assert not ledger.has_replay
+
+
+def test_what_is_due_by_its_amount_needs_no_timer() -> None:
+    ledger = ReceiveLedger()
+    ledger.expect(1 << 20, 64)
+    for _ in range(16):
+        ledger.receive(0, 1.0)
+    assert (ledger.is_due, ledger.due_at) == (True, None)

@@ -309,3 +309,23 @@ def test_many_small_pieces_are_not_little() -> None:
         assert pair.function.is_writable(stream)
         pair.function.send_data(stream, b"x")
     assert not pair.function.is_writable(stream)
+
+
+def test_an_empty_message_counts_a_byte_of_credit() -> None:
+    pair = Pair.leased(function=Limits(credit=10))
+    stream = pair.answered({"websocket": []}, 101)
+    for _ in range(11):
+        pair.gateway.send_message(stream, b"", text=True)
+    assert kinds(pair.frames(pair.gateway)) == [("Message", stream)] * 10, "or nothing would bound them"
+
+
+def test_a_small_request_does_not_overtake_a_large_one_that_is_held_back() -> None:
+    limits = Limits(unacked=MIN_UNACKED_BYTES)
+    pair = Pair.leased(gateway=limits)
+    for _ in range(3):
+        pair.open({}, [(b"a", bytes(60_000))])
+    assert [name for name, _ in kinds(pair.frames(pair.gateway))] == ["Request"] * 3
+    pair.open({}, [(b"a", bytes(60_000))])
+    pair.open()
+    pair.gateway.release()  # what is never held back is looked for behind them
+    assert kinds(pair.frames(pair.gateway)) == [("Release", 0)]
