@@ -59,6 +59,13 @@ def test_beyond_it_is_an_error() -> None:
         pair.function.receive(encode(fr.Data(stream, b"x")), pair.now)
 
 
+def test_an_expected_body_that_does_not_wait_is_an_error() -> None:
+    pair = Pair.leased()
+    pair.opened({"expect": True})
+    with pytest.raises(ProtocolError, match="granted"):
+        pair.function.receive(encode(fr.Data(1, b"x")), pair.now)
+
+
 def test_an_expected_body_waits_for_the_first_read() -> None:
     pair = Pair.leased()
     stream = pair.open({"expect": True})

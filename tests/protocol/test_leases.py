@@ -197,6 +197,17 @@ class TestOffering:
         with pytest.raises(LocalError):
             pair.open()
 
+    def test_a_lease_of_no_places_opens_nothing(self) -> None:
+        with pytest.raises(LocalError):
+            Pair.leased(places=0).open()
+
+    def test_the_next_offer_after_a_declined_one_is_another_lease(self) -> None:
+        pair = Pair()
+        pair.dial()
+        pair.gateway.decline(offered(pair))
+        pair.pump()
+        assert pair.lease() == 2 and pair.gateway.can_open
+
     def test_a_release_comes_after_the_grant_and_once(self) -> None:
         pair = Pair()
         pair.dial()

@@ -58,11 +58,27 @@ def test_an_end_without_a_close_code() -> None:
     assert pair.seen(pair.gateway, ev.DataReceived)[-1].end
 
 
-@pytest.mark.parametrize("frame", [fr.Data(1, b"x"), fr.Data(1, b"x", end=True), fr.Data(1, b""), fr.Trailers(1)])
-def test_a_body_among_them_is_an_error(frame: fr.Frame) -> None:
-    pair, _ = talking()
-    with pytest.raises(ProtocolError):
-        pair.gateway.receive(encode(frame), pair.now)
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [fr.Data(1, b"x")],
+        [fr.Data(1, b"")],
+        [fr.Data(1, b"x", end=True)],
+        [fr.Trailers(1)],
+        [fr.Close(1, 1000), fr.Close(1, 1000)],
+        [fr.Close(1, 1000), fr.Message(1, b"x", text=True)],
+        [fr.Data(1, b"", end=True), fr.Message(1, b"x", text=True)],
+        [fr.Data(1, b"", end=True), fr.Close(1, 1000)],
+    ],
+)
+def test_what_is_no_conversation_of_messages_is_an_error(frames: list[fr.Frame]) -> None:
+    for side in ("function", "gateway"):
+        pair, _ = talking()
+        session = getattr(pair, side)
+        *before, last = map(encode, frames)
+        pair.give(session, before)
+        with pytest.raises(ProtocolError):
+            session.receive(last, pair.now)
 
 
 def test_one_that_is_larger_than_the_window_gets_through() -> None:

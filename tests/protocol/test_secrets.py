@@ -53,5 +53,9 @@ def test_it_prints_itself_in_one_short_line_without_the_secret(thing: object) ->
         assert "hunter2" not in text and BYTES.hex() not in text and BYTES[:16].hex() not in text
 
 
+def test_a_session_prints_its_state() -> None:
+    assert repr(GatewaySession(b"s" * 16)) == "GatewaySession(73737373, epoch=0, parked, streams=0)"
+
+
 def test_a_path_is_printed_and_its_query_is_not() -> None:
     assert repr(REQUEST) == "Request(stream=1, GET /path)"

@@ -21,6 +21,9 @@ def both(pair: Pair) -> list[tuple[Session, Session]]:
     return [(pair.function, pair.gateway), (pair.gateway, pair.function)]
 
 
+ENDS: list[fr.Frame] = [fr.Data(1, b"", end=True), fr.Trailers(1), fr.Reset(1, 3)]
+
+
 class TestTheLifeOfAStream:
     def test_a_request_and_its_response(self) -> None:
         pair = Pair.leased()
@@ -148,25 +151,39 @@ class TestFramesOfOtherStreams:
             assert session._receiver.count == before + len(late)
 
     @pytest.mark.parametrize(
-        "frame",
-        [
-            fr.Data(1, b"x"),
-            fr.Data(1, b""),
-            fr.Data(1, b"", end=True),
-            fr.Trailers(1),
-            fr.Message(1, b"", text=True),
-            fr.Close(1, 1000),
-            fr.Reset(1, 1),
-        ],
+        "after", [fr.Data(1, b"x"), fr.Data(1, b""), fr.Informational(1, 103), fr.Response(1, 200), *ENDS]
     )
-    def test_after_its_direction_ended_they_are_an_error(self, frame: fr.Frame) -> None:
+    @pytest.mark.parametrize("end", ENDS)
+    def test_after_its_direction_ended_they_are_an_error(self, end: fr.Frame, after: fr.Frame) -> None:
+        for side in ("function", "gateway"):
+            pair = Pair.leased()
+            pair.answered()
+            session = getattr(pair, side)
+            pair.give(session, [encode(end)])
+            with pytest.raises(ProtocolError):
+                session.receive(encode(after), pair.now)
+
+    @pytest.mark.parametrize("frame", [fr.Data(1, b"x"), fr.Data(1, b""), fr.Data(1, b"", end=True), fr.Trailers(1)])
+    def test_after_a_head_that_ended_they_are_an_error(self, frame: fr.Frame) -> None:
         pair = Pair.leased()
-        stream = pair.answered()
-        pair.function.send_data(stream, b"", end=True)
-        pair.gateway.is_open(stream)
-        pair.pump()
+        pair.opened({"end": True})
         with pytest.raises(ProtocolError):
-            pair.gateway.receive(encode(frame), pair.now)
+            pair.function.receive(encode(frame), pair.now)
+
+    @pytest.mark.parametrize("frame", [fr.Message(1, b"x", text=True), fr.Close(1, 1000)])
+    def test_messages_in_a_body_are_an_error(self, frame: fr.Frame) -> None:
+        for side in ("function", "gateway"):
+            pair = Pair.leased()
+            pair.answered()
+            with pytest.raises(ProtocolError):
+                getattr(pair, side).receive(encode(frame), pair.now)
+
+    def test_there_is_one_head_and_nothing_informational_after_it(self) -> None:
+        for frame in (fr.Response(1, 200), fr.Informational(1, 103)):
+            pair = Pair.leased()
+            pair.answered()
+            with pytest.raises(ProtocolError):
+                pair.gateway.receive(encode(frame), pair.now)
 
     @pytest.mark.parametrize(
         "frame",
@@ -340,6 +357,26 @@ class TestStop:
         pair.function.send_data(stream, b"", end=True)
         assert pair.take(pair.function)
         assert pair.give(pair.function, crossing) == []
+
+    @pytest.mark.parametrize("frame", [fr.Data(1, bytes(65537)), fr.Message(1, b"x", text=True), fr.Close(1, 1000)])
+    def test_what_is_stopped_is_still_held_to_the_rules(self, frame: fr.Frame) -> None:
+        pair = Pair.leased()
+        pair.function.stop(pair.answered(), fr.Code.NO_ERROR)
+        with pytest.raises(ProtocolError):
+            pair.function.receive(encode(frame), pair.now)
+
+    def test_with_a_reset_it_cancels_and_the_place_is_free_when_the_code_has_stopped(self) -> None:
+        pair = Pair.leased(places=1)
+        stream = pair.answered()
+        pair.gateway.reset(stream, fr.Code.CANCELLED)
+        pair.gateway.stop(stream, fr.Code.CANCELLED)
+        pair.pump()
+        assert pair.function_saw[-2:] == [ev.StreamReset(stream, 1, ""), ev.StreamStopped(stream, 1)]
+        assert not pair.gateway.can_open
+        pair.function.reset(stream, fr.Code.CANCELLED)
+        pair.pump()
+        assert pair.gateway.can_open
+        assert not pair.seen(pair.gateway, ev.StreamReset), "what was asked for is no news"
 
     def test_it_gives_its_share_of_the_budget_back(self) -> None:
         pair = Pair.leased()

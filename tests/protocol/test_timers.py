@@ -88,9 +88,16 @@ class TestAcknowledging:
 
 class TestSilence:
     def test_the_gateway_pings_while_leased(self) -> None:
-        pair = Pair.leased(ping=10.0)
-        pair.gateway.heard(pair.now)
+        pair = Pair(ping=10.0, grace=1000.0)
+        pair.dial()
+        assert fires(pair, pair.gateway, 100.0) == [], "not before a lease"
+        pair.lease()
         assert fires(pair, pair.gateway, 25.0) == [ev.PingDue(), ev.PingDue()]
+        pair.function.park(pair.now)
+        pair.pump()
+        assert fires(pair, pair.gateway, 100.0) == [], "nor after it"
+        pair.lease()
+        assert fires(pair, pair.gateway, 10.0) == [ev.PingDue()]
 
     def test_three_intervals_without_a_byte_are_the_end_of_a_socket_and_not_of_the_session(self) -> None:
         pair = Pair.leased(ping=10.0)
