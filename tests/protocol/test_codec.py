@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any
+from typing import Any, get_args
 
 import msgpack  # type: ignore[import-untyped]
 import pytest
 from hypothesis import given
 
 from protocol import frames as fr
-from protocol.codec import decode, encode, peek_fixed
+from protocol.codec import decode, encode, encode_fixed, peek_fixed
 from protocol.errors import LocalError, ProtocolError
 from protocol.flow import MAX_WINDOW
 from tests.protocol.wire_strategies import frames
@@ -311,3 +311,74 @@ def test_the_first_12_bytes_are_enough_to_know_a_fixed_frame() -> None:
 def test_a_message_above_1_mib_is_refused_unread() -> None:
     with pytest.raises(ProtocolError, match="1 MiB"):
         decode(bytes(fr.MAX_FRAME_SIZE + 1))
+
+
+@pytest.mark.parametrize("kind", [0x14, 0x15, 0x18, 0x19, 0x1A, 0x1B], ids=hex)
+def test_a_fixed_frame_is_its_12_bytes_and_its_pieces(kind: int) -> None:
+    message = encode_fixed(kind, 5, [b"ab", memoryview(b"cde"), bytearray(b"f")])
+    assert message == bytes([0x93, kind]) + b"\xce\0\0\0\5\xc6\0\0\0\6abcdef"
+    assert msgpack.unpackb(message) == [kind, 5, b"abcdef"], "plain msgpack to any reader"
+    assert peek_fixed(message[:12], len(message)) == (kind, 5, 6)
+    assert encode(decode(message)) == message
+    assert len(encode_fixed(kind, 1, [bytes(fr.MAX_DATA_SIZE)])) == fr.MAX_FRAME_SIZE
+    with pytest.raises(LocalError):
+        encode_fixed(kind, 1, [bytes(fr.MAX_DATA_SIZE), b"x"])
+
+
+def test_there_is_a_good_frame_of_every_kind() -> None:
+    made = {type(decode(msgpack.packb([kind, *fields]))) for kind, fields in GOOD.items()}
+    assert made | {fr.Data, fr.Message} == set(get_args(fr.Frame))
+
+
+@pytest.mark.parametrize("kind", GOOD, ids=hex)
+def test_a_frame_that_is_cut_short_or_followed_by_more_is_refused(kind: int) -> None:
+    message = msgpack.packb([kind, *GOOD[kind]])
+    damaged = [message[:size] for size in range(len(message))]
+    for wrong in (*damaged, message + b"\0", message + message, b"\0" + message, b"\x91" + message):
+        with pytest.raises(ProtocolError):
+            decode(wrong)
+
+
+def test_every_type_that_the_table_does_not_have_is_refused() -> None:
+    # Also DATA and messages that are not in their fixed width, and the reserved and extension types.
+    for kind in sorted(set(range(-32, 257)) - set(GOOD)):
+        for fields in ([], [1], [1, b"x"], [1, {}], [1, 0, 0]):
+            with pytest.raises(ProtocolError):
+                decode(msgpack.packb([kind, *fields]))
+
+
+@pytest.mark.parametrize(("kind", "at"), {(kind, at): None for kind, at, _ in BAD})
+def test_a_value_of_msgpacks_own_kinds_is_refused_in_every_field(kind: int, at: int) -> None:
+    for value in (msgpack.ExtType(1, b""), msgpack.ExtType(5, b"12345678"), msgpack.Timestamp(1), [[[]]], float("nan")):
+        with pytest.raises(ProtocolError):
+            decode(msgpack.packb([kind, *GOOD[kind][:at], value, *GOOD[kind][at + 1 :]]))
+
+
+@pytest.mark.parametrize("kind", [kind for kind, fields in GOOD.items() if type(fields[-1]) is dict], ids=hex)
+def test_options_with_unknown_keys_are_ignored_but_never_a_known_one_beside_them(kind: int) -> None:
+    *fields, known = GOOD[kind]
+    unknown = {"x": 1, "": None, "continues": [1, 2], "deep": {"er": [{"still": b"good"}]}}
+    frame = decode(msgpack.packb([kind, *fields, known | unknown]))
+    assert frame == decode(encode(frame))
+    assert msgpack.unpackb(encode(frame))[-1] == known | unknown
+    for name in known:
+        with pytest.raises(ProtocolError):
+            decode(msgpack.packb([kind, *fields, known | unknown | {name: -1}]))
+
+
+@pytest.mark.parametrize(
+    "kind, fields",
+    [
+        (0x10, lambda size: [1, EXCHANGE, b"GET", b"/" * size, [], {}]),
+        (0x11, lambda size: [1, 200, [b"a", b"v" * size], {}]),
+        (0x12, lambda size: [1, 103, [b"a", b"v" * size]]),
+        (0x13, lambda size: [1, [b"n" * size, b""]]),
+        (0x21, lambda size: [1, 0, {"reason": "x" * size}]),
+    ],
+)
+def test_64_kib_are_the_most_of_every_frame_that_may_grow(kind: int, fields: Any) -> None:
+    size = 60_000 + fr.MAX_HEAD_SIZE - len(msgpack.packb([kind, *fields(60_000)]))
+    largest = msgpack.packb([kind, *fields(size)])
+    assert len(largest) == fr.MAX_HEAD_SIZE and encode(decode(largest)) == largest
+    with pytest.raises(ProtocolError, match="64 KiB"):
+        decode(msgpack.packb([kind, *fields(size + 1)]))

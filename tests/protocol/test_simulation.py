@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from protocol.ledger import MIN_UNACKED_FRAMES
 from tests.protocol.simulation import Report, Scenario, run
 
-QUICK = 400  # seeds of the default suite
+QUICK = 300  # seeds of the default suite
 BLOCK = 500  # seeds of one slow test
 BLOCKS = 20  # 10 000 runs
 
