@@ -57,6 +57,12 @@ def stack(shared_stack: StackFactory) -> Stack:
 
 
 @pytest.fixture
+def only(shared_stack: StackFactory) -> Stack:
+    """One environment with one place, parked when a test begins and when it ends."""
+    return shared_stack("paths.py:one", environments=1)
+
+
+@pytest.fixture
 def busy_stack(shared_stack: StackFactory) -> Stack:
     """Many streams on one link."""
     return shared_stack("paths.py:many", environments=4)

@@ -11,6 +11,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection
 
+from gateway.invitations import FIRST_PRESENTATION
 from protocol.dial import CONNECT_PATH, Dial, Limits
 from protocol.frames import MAX_FRAME_SIZE
 from protocol.invitation import Invitation, key_id, sign
@@ -134,3 +135,13 @@ def test_bytes_that_are_not_websocket_end_their_link(trapped: Stack, trap: Trap)
     with Caught(trapped, trap) as caught, dialled(trapped.port, first_dial(caught.token)) as socket:
         socket.socket.sendall(random.Random(5).randbytes(4000))
         assert close_code(socket) in (1002, 1006)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_token_that_is_presented_too_late_is_refused(trapped: Stack, trap: Trap) -> None:
+    """Its invocation still runs, but the time in which it may be presented first is over."""
+    with Caught(trapped, trap) as caught:
+        time.sleep(FIRST_PRESENTATION + 1)
+        assert refused_reason(trapped.port, first_dial(caught.token).to_headers()) == (403, "expired")
+    assert caught.problem == "dial-back-timeout"

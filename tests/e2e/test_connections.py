@@ -122,9 +122,9 @@ def test_empty_lines_before_a_request_and_extensions_of_chunks_are_ignored(stack
         assert connection.response().body == b"hello"
 
 
-def test_an_upload_goes_on_arriving_while_the_function_has_long_answered(fresh_stack: Callable[..., Stack]) -> None:
+def test_an_upload_goes_on_arriving_while_the_function_has_long_answered(only: Stack) -> None:
     """The rest is dropped here: it holds neither the environment nor the connection."""
-    stack = fresh_stack("paths.py:one", environments=1)
+    stack = only
     with stack.connect() as connection:
         connection.request("POST", "/unread", "Content-Length: 100")
         connection.send(bytes(10))
@@ -166,25 +166,24 @@ def test_health_readiness_and_metrics_are_on_the_private_listener_alone(stack: S
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])
-def test_code_is_cancelled_when_its_client_leaves_and_the_environment_parks(
-    fresh_stack: Callable[..., Stack], how: str
-) -> None:
-    stack = fresh_stack("paths.py:one", environments=1)
+def test_code_is_cancelled_when_its_client_leaves_and_the_environment_parks(only: Stack, how: str) -> None:
+    stack, name = only, f"left-by-{how}"
+    lines = len(stack.gateway.lines)
     with stack.connect() as connection:
-        connection.request("GET", "/abandoned?note=left&count=1000")
+        connection.request("GET", f"/abandoned?note={name}&count=1000")
         next(connection.pieces(connection.head()))
         if how == "reset":
             connection.reset()
     left_at = time.monotonic()
-    wait_for(lambda: "finally" in stack.executions("left"))
+    wait_for(lambda: "finally" in stack.executions(name))
     assert time.monotonic() - left_at < SOON
-    assert "cancelled" in stack.executions("left") or "closed" in stack.executions("left")
+    assert "cancelled" in stack.executions(name) or "closed" in stack.executions(name)
     pid = stack.environment
     wait_for(lambda: process.state(pid) == "T", SOON)
-    stack.gateway.line("GET /abandoned 200 cancelled")
-    pieces = len(stack.executions("left"))
+    stack.gateway.line("GET /abandoned 200 cancelled", after=lines)
+    pieces = len(stack.executions(name))
     assert stack.get("/hello").startswith(b"hello ")
-    assert (stack.environment, len(stack.executions("left"))) == (pid, pieces), "it went on for nobody"
+    assert (stack.environment, len(stack.executions(name))) == (pid, pieces), "it went on for nobody"
 
 
 def test_code_is_cancelled_when_its_client_leaves_before_the_response(stack: Stack) -> None:
@@ -196,23 +195,24 @@ def test_code_is_cancelled_when_its_client_leaves_before_the_response(stack: Sta
     assert time.monotonic() - left_at < SOON
 
 
-def test_a_client_that_leaves_while_it_queues_is_never_served(fresh_stack: Callable[..., Stack]) -> None:
-    stack = fresh_stack("paths.py:one", environments=1)
+def test_a_client_that_leaves_while_it_queues_is_never_served(only: Stack) -> None:
+    stack = only
+    lines, noted = len(stack.gateway.lines), len(stack.executions("executions"))
     with stack.connect() as holder:
         holder.request("GET", "/ticks?count=4&interval=0.2")
         holder.head()
         with stack.connect() as queued:
             queued.request("GET", "/once?key=left-in-the-queue")
             time.sleep(0.1)
-    stack.gateway.line(r"GET /once .*cancelled")
+    stack.gateway.line("GET /once .*cancelled", after=lines)
     assert stack.get("/once?key=next").startswith(b"next ")
-    assert [line.split()[0] for line in stack.executions("executions")] == ["next"]
+    assert [line.split()[0] for line in stack.executions("executions")[noted:]] == ["next"]
 
 
 @pytest.mark.parametrize("handler", ["paths.py:many", "paths.py:one"])
-def test_clients_that_leave_at_once_leave_nothing_open(fresh_stack: Callable[..., Stack], handler: str) -> None:
+def test_clients_that_leave_at_once_leave_nothing_open(shared_stack: Callable[..., Stack], handler: str) -> None:
     """They are gone before their request has a place, while it is on its way, just when its code begins."""
-    stack = fresh_stack(handler, environments=1)
+    stack = shared_stack(handler, environments=1)
     stack.get("/hello")
     chance = random.Random(2)
     for _ in range(10):

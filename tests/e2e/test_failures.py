@@ -28,7 +28,7 @@ SOON = 3.0
 @pytest.fixture(scope="module")
 def failing(shared_stack: Callable[..., Stack]) -> Stack:
     """A stack whose environments may be killed: nobody else uses it."""
-    return shared_stack("paths.py:one", environments=3)
+    return shared_stack("paths.py:one", environments=4)
 
 
 def curl(stack: Stack, target: str, *options: str) -> subprocess.CompletedProcess[bytes]:
