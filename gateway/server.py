@@ -54,6 +54,7 @@ class Gateway:
         self._endpoint: Endpoint | None = None
         self._metrics = Metrics(self._pools)
         self._listener: asyncio.Server | None = None
+        self._closing: set[asyncio.Transport] = set()  # at the end: clients' connections
         self._admin: web.AppRunner | None = None
         self._open = 0  # exchanges
         self._closed_one = asyncio.Event()
@@ -157,7 +158,8 @@ class Gateway:
     async def _end(self, listener: asyncio.Server, until: float) -> None:
         """Step by step towards the outside; each may be repeated."""
         loop = asyncio.get_running_loop()
-        connections = [connection.transport for connection in self._server.connections]
+        # aiohttp's own list of connections has no transports of those that close, and forgets them with `shutdown`.
+        self._closing |= set(self._server._connections.values())
         # Asked before `close`, or Python 3.11 does not wait at all.
         closed = asyncio.ensure_future(listener.wait_closed())
         try:
@@ -167,11 +169,12 @@ class Gateway:
                 await pool.stop()
             if self._endpoint is not None:
                 await self._endpoint.stop()
-            await self._server.shutdown(END_GRACE)
+            await self._server.shutdown(max(END_GRACE, until - loop.time()))
             await asyncio.wait({closed}, timeout=max(END_GRACE, until - loop.time()))
-            for transport in connections:
-                if transport is not None:
-                    transport.abort()  # a client that has not taken its response in time
+            for transport in self._closing:  # of clients that have not taken their response in time
+                raw = transport.get_extra_info("socket")
+                if raw is not None and raw.fileno() >= 0:  # asyncio cannot abort what is closed
+                    transport.abort()
             await asyncio.wait({closed}, timeout=END_GRACE)
         finally:
             closed.cancel()

@@ -11,6 +11,7 @@ import pytest
 from aiohttp import ClientSession, web
 
 from gateway import ceiling as ceiling_module
+from gateway import pool
 from gateway.ceiling import BATCH, Ceiling
 from gateway.config import LimitsConfig, SessionConfig, TimeoutsConfig
 from gateway.invoke.answer import Answer
@@ -329,6 +330,8 @@ async def test_a_platform_without_any_room_is_a_503_that_says_so_and_is_asked_se
     async with whole(FunctionUrl(most=0), timeouts=TimeoutsConfig(dial_back=5, queue_wait=0.5)) as it:
         assert await it.problem() == (503, "invoke-throttled")
         assert it.url.throttled <= 3
+        await it.gateway.stop(0)
+        assert it.pool._ceiling._try_timer is None, "it would go on for ever"
 
 
 class Steps:
@@ -394,8 +397,9 @@ async def test_a_platform_that_goes_on_refusing_is_asked_ever_less(monkeypatch: 
 # Leases that end
 
 
-async def test_a_request_at_the_end_of_a_lease_waits_for_the_warm_environment() -> None:
+async def test_a_request_at_the_end_of_a_lease_waits_for_the_warm_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between PARKED and the invocation's answer the environment is not free: an invocation would start a cold one."""
+    monkeypatch.setattr(pool, "FINISH_PATIENCE", 5)
     environment, cold = Environment(), Environment()
     answer = asyncio.Event()
 
@@ -415,6 +419,7 @@ async def test_a_request_at_the_end_of_a_lease_waits_for_the_warm_environment() 
         await asyncio.wait_for(parked.wait(), 5)
         asked = it.asking("/two")
         await it.until_waiting(1)
+        await until_later(0.1)
         answer.set()
         assert (await asked)[1].endswith(" /two")
         assert cold.streams.empty() and environment.streams.qsize() == 2
