@@ -19,11 +19,11 @@ from gateway.link_stream import LinkStream
 from gateway.websocket import FramingError
 from protocol import events as ev
 from protocol.dial import (
-    CLOSE_GOING_AWAY,
     CLOSE_NORMAL,
     CLOSE_PROTOCOL_ERROR,
     CLOSE_SESSION_OVER,
     CLOSE_SUPERSEDED,
+    FINAL_CLOSES,
     Dial,
 )
 from protocol.errors import DialRefused, ProtocolError
@@ -34,9 +34,6 @@ from protocol.gateway_session import GatewaySession
 log = structlog.get_logger("dialback.link")
 
 PARKED_TIMEOUT: Final = 900.0  # seconds without a lease, after which the environment is taken for gone
-
-#: After these, and where no close frame came, the function dials again (docs/protocol.md §3.5).
-RESUMABLE_CLOSES: Final = frozenset((CLOSE_GOING_AWAY, CLOSE_SUPERSEDED))
 
 
 class LinkOwner(Protocol):
@@ -181,10 +178,10 @@ class Link:
         self._arm()
 
     def socket_closed(self, code: int) -> None:
-        if code in RESUMABLE_CLOSES:
-            self.socket_lost(f"the function closed the socket ({code})")
-        else:
+        if code in FINAL_CLOSES:
             self._end(CLOSE_NORMAL, f"the function closed it ({code})")
+        else:
+            self.socket_lost(f"the socket was closed ({code})")
 
     def socket_broken(self, error: FramingError) -> None:
         self._fail(error.code, str(error))

@@ -31,7 +31,6 @@ UNSENT_LIMIT = (
     128 << 10
 )  # bytes in the kernel, and as many in the transport: 256 KiB below the scheduler (PROTOCOL §2.5)
 NEXT_ADDRESS_DELAY = 0.25  # seconds before a host's next address is tried beside the first (RFC 8305 §8)
-RESUMABLE_CLOSES = frozenset({1001, 1006, 4001})  # after these the session may go on (docs/protocol.md §3.5)
 
 
 class DialFailed(Exception):
@@ -175,7 +174,7 @@ class WebSocketDial(asyncio.Protocol):
             close = self._protocol.close_rcvd
             code = close.code if close is not None else 1006
             self._flush()
-            self._lose(f"the gateway closed the socket: {code}", is_final=code not in RESUMABLE_CLOSES)
+            self._lose(f"the socket was closed: {code}", is_final=code in wire.dial.FINAL_CLOSES)
 
     def _refuse(self, error: Exception) -> None:
         """The answer to the upgrade was none: a refusal with its reason, or a failure."""

@@ -25,6 +25,10 @@ CLOSE_UNSUPPORTED: Final = 1003
 CLOSE_TOO_BIG: Final = 1009
 CLOSE_SUPERSEDED: Final = 4001
 CLOSE_SESSION_OVER: Final = 4002
+#: After these the session is over. After any other, or none, it may be resumed: something in between may have said it.
+FINAL_CLOSES: Final = frozenset(
+    {CLOSE_NORMAL, CLOSE_PROTOCOL_ERROR, CLOSE_UNSUPPORTED, CLOSE_TOO_BIG, CLOSE_SESSION_OVER}
+)
 
 _INVITATION: Final = "Dialback-Invitation "
 _RESUME: Final = "Dialback-Resume "

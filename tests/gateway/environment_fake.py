@@ -21,7 +21,7 @@ from websockets.protocol import State
 
 from gateway.server import Gateway
 from protocol import events as ev
-from protocol.dial import Dial, Limits
+from protocol.dial import FINAL_CLOSES, Dial, Limits
 from protocol.frames import Code, Request
 from protocol.function_session import FunctionSession
 from protocol.invitation import INVITATION_KEY, Keyring, read, session_key
@@ -180,7 +180,7 @@ class Environment:
             self.close_code = closed.rcvd.code if closed.rcvd is not None else None
             self._socket = None
             self._handle(session.socket_lost(time.monotonic()))
-            if self.close_code not in (None, 1001, 4001):
+            if self.close_code in FINAL_CLOSES:
                 self._handle(session.end("closed"))
             return
         if isinstance(message, bytes):

@@ -21,7 +21,8 @@ from websockets.speedups import apply_mask
 from gateway.dialback import Link
 from gateway.endpoint import Endpoint
 from gateway.server import Gateway
-from protocol.dial import CONNECT_PATH, Dial, Limits
+from gateway.websocket import NO_STATUS
+from protocol.dial import CONNECT_PATH, FINAL_CLOSES, Dial, Limits
 from protocol.frames import MAX_FRAME_SIZE
 from protocol.invitation import Invitation, key_id, read, resume_proof, session_key, sign
 from tests.gateway.environment_fake import (
@@ -358,7 +359,7 @@ async def test_garbage_ends_its_link_with_the_documented_code(case: str) -> None
             assert it.link(dial.session) is None, "its session lives on"
 
 
-@pytest.mark.parametrize("code", [1000, 1002, 1003, 1009, 1011, 4002, 4999])
+@pytest.mark.parametrize("code", sorted(FINAL_CLOSES))
 async def test_a_final_close_ends_the_session_at_once(code: int) -> None:
     """It waited for a grace in which nobody would come."""
     async with scene() as it:
@@ -369,14 +370,17 @@ async def test_a_final_close_ends_the_session_at_once(code: int) -> None:
             assert it.link(dial.session) is None
 
 
-@pytest.mark.parametrize("code", [1001, 4001])
+@pytest.mark.parametrize("code", [1001, NO_STATUS, 1011, 1012, 1014, 3000, 4001, 4999])
 async def test_after_another_close_the_session_may_be_resumed(code: int) -> None:
+    """A proxy that restarts says 1001 or 1012 in the function's name, or closes without a code."""
     async with scene() as it:
         token = await it.token()
         dial = first_dial(token)
         async with await open_socket(it.gateway, dial.to_headers()) as socket:
             await welcome(socket)
-            await socket.close(code)
+            payload = b"" if code == NO_STATUS else code.to_bytes(2, "big")
+            socket.transport.write(frames([payload], Opcode.CLOSE))
+            await asyncio.wait_for(socket.wait_closed(), 5)
         async with await open_socket(it.gateway, replace(dial, epoch=2).to_headers()) as socket:
             assert (await welcome(socket))[2] == 2
 

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 
 from lambda_client.testing_gateway import Exchange, GatewayEnd
@@ -111,6 +112,17 @@ class LoopbackGateway:
             self._sockets.clear()
 
         self.call(abort())
+
+    def close(self, code: int) -> None:
+        """Every socket is closed with this code, 1005: without one; what a proxy may do as well."""
+        payload = b"" if code == 1005 else code.to_bytes(2, "big")
+
+        async def send() -> None:
+            for socket in self._sockets:
+                socket.transport.write(Frame(Opcode.CLOSE, payload).serialize(mask=False))
+            self._sockets.clear()
+
+        self.call(send())
 
     async def _serve(self) -> Server:
         return await serve(

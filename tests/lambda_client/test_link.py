@@ -190,6 +190,39 @@ def test_a_stream_goes_on_over_cut_sockets_and_loses_no_byte(gateway: LoopbackGa
     assert len({dial.session for dial in gateway.dials}) == 1
 
 
+@pytest.mark.parametrize(
+    ("code", "is_final"),
+    [(code, True) for code in (1000, 1002, 1003, 1009, 4002)]
+    + [(code, False) for code in (1001, 1005, 1011, 1012, 1014, 3000, 4001, 4999)],
+)
+def test_a_close_ends_the_session_unless_a_proxy_may_have_said_it(
+    gateway: LoopbackGateway, function: Make, code: int, is_final: bool
+) -> None:
+    """One that restarts says 1001 or 1012 in the gateway's name, or closes without a code (1005)."""
+    go_on = threading.Event()
+
+    @stream_handler
+    def handler(request: SyncRequest) -> Iterator[str]:
+        yield "before, "
+        assert go_on.wait(10)
+        yield "and after"
+
+    exchange = gateway.ask()
+    running = function(handler, gateway).invoke(gateway.invite())
+    head_of(exchange)
+    gateway.close(code)
+    if is_final:
+        go_on.set()
+        assert running.result(10)["outcome"] == f"lost: the socket was closed: {code}"
+        assert len(gateway.dials) == 1
+    else:
+        gateway.wait_for_dials(2)
+        go_on.set()
+        assert body_of(exchange) == b"before, and after"
+        assert running.result(10)["outcome"] == "parked"
+        assert len({dial.session for dial in gateway.dials}) == 1
+
+
 def test_a_session_that_the_gateway_has_forgotten_cancels_its_streams(gateway: LoopbackGateway, function: Make) -> None:
     stopped = threading.Event()
 

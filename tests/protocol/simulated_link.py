@@ -9,7 +9,7 @@ from random import Random
 from typing import Any, Final
 
 from protocol import events as ev
-from protocol.dial import CLOSE_NORMAL, CLOSE_PROTOCOL_ERROR, CLOSE_SESSION_OVER
+from protocol.dial import FINAL_CLOSES
 from protocol.errors import ProtocolError
 from protocol.frames import MAX_FRAME_SIZE
 from protocol.session import Session
@@ -17,7 +17,6 @@ from tests.protocol.virtual_network import Clock, End, Timer
 
 SECRET: Final = b"s" * 32
 NONCE: Final = b"n" * 16
-FINAL_CODES: Final = frozenset({CLOSE_NORMAL, CLOSE_PROTOCOL_ERROR, CLOSE_SESSION_OVER})
 
 
 class Watcher:
@@ -69,7 +68,7 @@ class Link:
             return
         self.watcher.note(self.name, "socket lost", code)
         self.end = None
-        if code in FINAL_CODES:
+        if code in FINAL_CLOSES:
             self.dispatch(self.session.end(f"the peer closed with {code}"))
         else:
             self.dispatch(self.session.socket_lost(self.clock.now))

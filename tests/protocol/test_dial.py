@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.dial import Dial, Limits
+from protocol.dial import FINAL_CLOSES, Dial, Limits
 from protocol.errors import REFUSALS, DialRefused
 from protocol.flow import MAX_WINDOW
 from protocol.frames import MAX_OFFSET
@@ -25,6 +25,10 @@ limits = st.builds(
 )
 counts = st.integers(0, MAX_OFFSET)
 names = st.lists(st.text("abc-9", min_size=1), max_size=5).map(tuple)
+
+
+def test_the_closes_after_which_a_session_is_over() -> None:
+    assert FINAL_CLOSES == {1000, 1002, 1003, 1009, 4002}
 
 
 def test_the_exact_headers() -> None:
