@@ -8,9 +8,25 @@ from __future__ import annotations
 
 import sys
 
-from lambda_client import Request, RequestIdFilter, Response, SyncRequest, current_request, stream_handler
+from lambda_client import (
+    ClientDisconnected,
+    Request,
+    RequestIdFilter,
+    Response,
+    SyncRequest,
+    current_request,
+    stream_handler,
+)
 
-__all__ = ["Request", "RequestIdFilter", "Response", "SyncRequest", "current_request", "stream_handler"]
+__all__ = [
+    "ClientDisconnected",
+    "Request",
+    "RequestIdFilter",
+    "Response",
+    "SyncRequest",
+    "current_request",
+    "stream_handler",
+]
 
 OLDEST_PYTHON_FOR_THE_GATEWAY = (3, 11)
 OURS = frozenset({"gateway", "protocol", "lambda_client", "local_lambda"})

@@ -30,6 +30,7 @@ BACKOFF = (0.05, 2.0)  # seconds: before the second dial, doubled up to the last
 STALL = 0.05  # seconds between two looks at the session's timeouts while the socket takes nothing
 STOP_TIMEOUT = 0.3  # seconds that cancelled code gets before its stream is ended without it
 PARK_PATIENCE = 0.25  # seconds for PARKED when the invocation's time is up
+# Both for when the platform leaves a second or more (`environment.DEADLINE_MARGIN`), and less in proportion.
 
 Dialler = Callable[["Endpoint", "list[tuple[str, str]]", "Listener"], Awaitable["Socket"]]
 
@@ -50,6 +51,7 @@ class Link:
     ) -> None:
         self.session = FunctionSession(session_id, admitted.session_key(session_id), admitted.token)
         self.run = run
+        self.ends_at = 0.0  # of the loop's clock: when the running lease does
         self._endpoint = admitted.endpoint
         self._dialler = dialler
         self._loop = asyncio.get_running_loop()
@@ -83,10 +85,11 @@ class Link:
         self._is_granted = self._is_parked = self._was_answered = False
         self._linger = 0.0
         started = self._loop.time()
+        self.ends_at = started + remaining
         lease = self.session.offer_lease(admitted.token, places, remaining, started)
         self.wake()
         try:
-            text = await self._serve(started, started + remaining)
+            text = await self._serve(started, self.ends_at)
         except errors.DialRefused as refusal:
             self._was_answered = True
             text = self._give_up(f"refused: {refusal.reason}")
@@ -157,23 +160,25 @@ class Link:
 
     async def _run_out(self) -> str:
         """The invocation's time is up: stop the code, say so, and be gone before the platform's axe."""
-        await self._stop_streams(frames.Code.TIMEOUT)
-        if self.session.can_park and self._socket is not None:
-            self.session.park(self._loop.time())
-            self._transmit()
-            limit = self._loop.time() + PARK_PATIENCE
-            while not self._is_parked and not self.session.is_ended and self._loop.time() < limit:
-                await self._wait(limit)
+        assert self._context is not None
+        scale = min(1.0, max(0.0, self._context.get_remaining_time_in_millis() / 1000))
+        await self._stop_streams(frames.Code.TIMEOUT, STOP_TIMEOUT * scale)
+        limit = self._loop.time() + PARK_PATIENCE * scale
+        while self._socket is not None and not self._is_parked and self._loop.time() < limit:
+            if self.session.can_park:  # an upload is over only when the gateway has heard that nobody wants it
+                self.session.park(self._loop.time())
+                self.wake()
+            await self._wait(limit)
         if not self._is_parked:
             self._give_up("the invocation's time is up")
         return "timed out"
 
-    async def _stop_streams(self, code: frames.Code) -> None:
-        """Cancel what runs, wait for it, and end without it what does not stop."""
+    async def _stop_streams(self, code: frames.Code, patience: float = STOP_TIMEOUT) -> None:
+        """Cancel what runs, wait `patience` seconds for it, and end without it what does not stop."""
         for stream in self._running.values():
             stream.cancel(code)
         if self._running:
-            await asyncio.wait(self._running, timeout=STOP_TIMEOUT)
+            await asyncio.wait(self._running, timeout=patience)
         for stream in list(self._running.values()):
             LOG.error("request %s: its code did not stop; its stream was ended without it", stream.id)
             stream.abandon()
@@ -209,6 +214,10 @@ class Link:
             self._waiter.set_result(None)
 
     # For the streams
+
+    def now(self) -> float:
+        """Of the loop's clock; from any thread."""
+        return self._loop.time()
 
     def start_reading(self, stream: int) -> None:
         self.session.start_reading(stream)

@@ -95,12 +95,18 @@ class _Head:
         return self._stream.context
 
     def remaining_time(self) -> float:
-        """Seconds until the platform ends the invocation."""
-        return self._stream.context.get_remaining_time_in_millis() / 1000
+        """Seconds until the handler is stopped because the invocation's time is up, never below 0: plan by it.
+
+        Behind a gateway that is a second before the platform's own deadline, so that all streams end in order.
+        """
+        return self._stream.remaining_time()
 
     @property
     def cancelled(self) -> bool:
-        """Whether nobody waits for the response any more: the client is gone, or time is up."""
+        """Whether the handler is to stop: the client is gone, the link is lost, or the time is up.
+
+        Code in a thread looks at it now and then; what else it notices, see `ClientDisconnected`.
+        """
         return self._stream.is_cancelled
 
     def _decode(self, body: bytes) -> str:
@@ -120,7 +126,7 @@ class Request(_Head):
         return Body(self._stream)
 
     async def read(self) -> bytes:
-        """The whole body. Raises `ConnectionResetError` when the client cuts it short."""
+        """The whole body. Raises `ClientDisconnected`."""
         return await read_whole(self.body)
 
     async def text(self) -> str:
@@ -146,7 +152,7 @@ class SyncRequest(_Head):
         return io.BufferedReader(BodyFile(self.body), _FILE_BUFFER)
 
     def read(self) -> bytes:
-        """The whole body. Raises `ConnectionResetError` when the client cuts it short."""
+        """The whole body. Raises `ClientDisconnected`."""
         return read_whole_sync(self.body)
 
     def text(self) -> str:

@@ -6,7 +6,15 @@ import dialback
 import lambda_client
 import lambda_client.testing
 
-NAMES = ["Request", "RequestIdFilter", "Response", "SyncRequest", "current_request", "stream_handler"]
+NAMES = [
+    "ClientDisconnected",
+    "Request",
+    "RequestIdFilter",
+    "Response",
+    "SyncRequest",
+    "current_request",
+    "stream_handler",
+]
 
 
 def test_the_public_names_are_these() -> None:
