@@ -32,6 +32,16 @@ class BufferedStream(Stream):
         body, self._body = self._body, None
         return body
 
+    @property
+    def is_read(self) -> bool:
+        return self._body is None
+
+    def stop_reading(self) -> None:
+        self._body = None
+
+    def inform(self, status: int, headers: list[Pair]) -> None:
+        """Nothing leaves before the end."""
+
     def _begin(self, status: int, headers: list[Pair], ends: bool) -> None:
         self._status = status
         self._headers = list(headers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial, update_wrapper
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar, overload
@@ -40,18 +41,16 @@ class Form(NamedTuple):
     is_async: bool
 
 
-class StreamHandler(Generic[_F]):
-    """What Lambda calls: `(event, context)`. Begins at decoration; its environment begins with the first call."""
+class LambdaHandler(ABC):
+    """What Lambda calls: `(event, context)`. Begins with the module that makes it; its environment begins with the
+    first call. One subclass for each kind of code."""
 
-    def __init__(self, fn: _F, concurrency: int, lifespan: Lifespan | None) -> None:
-        update_wrapper(self, fn)
-        self.fn = fn
-        """The undecorated function."""
+    def __init__(self, concurrency: int, lifespan: Lifespan | None) -> None:
+        """Raises `ValueError` for a concurrency below 1. Calls `runner`: a subclass is whole before it calls this."""
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
             raise ValueError(f"concurrency is a number of streams, at least 1, not {concurrency!r}")
         self.concurrency = concurrency
         self.lifespan = lifespan
-        self.form = form_of(fn)
         self._environment: Environment | None = None
         if "DIALBACK_GATEWAY" in os.environ:
             # A function that will dial loads what that takes now: an init has the whole processor, a small function's
@@ -68,8 +67,22 @@ class StreamHandler(Generic[_F]):
             self._environment = Environment(self.runner(), self.concurrency, self.lifespan, os.environ)
         return self._environment.invoke(event, context)
 
+    @abstractmethod
     def runner(self) -> Handler:
-        """What runs the function. Loads all but the WebSocket's side of the package."""
+        """What runs the code. Loads all but the WebSocket's side of the package."""
+
+
+class StreamHandler(LambdaHandler, Generic[_F]):
+    """A function that was decorated with `stream_handler`."""
+
+    def __init__(self, fn: _F, concurrency: int, lifespan: Lifespan | None) -> None:
+        update_wrapper(self, fn)
+        self.fn = fn
+        """The undecorated function."""
+        self.form = form_of(fn)
+        super().__init__(concurrency, lifespan)
+
+    def runner(self) -> Handler:
         import lambda_client.environment  # noqa: F401
         from lambda_client.plain import EventHandler, RequestHandler
 
@@ -113,8 +126,8 @@ def stream_handler(fn: Any = None, /, *, concurrency: int = 1, lifespan: Lifespa
 
 def form_of(fn: Callable[..., Any]) -> Form:
     """The form of a handler, by its positional parameters. Raises `TypeError` that names both forms."""
-    if isinstance(fn, StreamHandler):
-        raise TypeError("stream_handler was applied twice")
+    if isinstance(fn, LambdaHandler):
+        raise TypeError("this is a Lambda handler already: stream_handler would wrap it a second time")
     if not callable(fn) or inspect.isclass(fn):
         raise TypeError(f"{fn!r} is no function; {_FORMS}")
     parameters = inspect.signature(fn).parameters.values()

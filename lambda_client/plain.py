@@ -76,10 +76,10 @@ class RequestHandler:
         environment.run(self.serve(stream, environment))
         return stream.answer()
 
-    def _call(self, stream: Stream, environment: Environment) -> Callable[[], Prepared]:
+    def _call(self, stream: Stream, environment: Environment) -> Callable[[ThreadRun], Prepared]:
         request = SyncRequest(stream, environment.state, _sync_body(stream))
         set_current_request(request)
-        return lambda: prepare(self.fn(request))
+        return lambda _: prepare(self.fn(request))
 
 
 class EventHandler:
@@ -103,7 +103,7 @@ class EventHandler:
         if self.is_async:
             await _deliver(stream, prepare_lambda(await _result(self.fn(event, stream.context))), environment)
         else:
-            await _in_thread(stream, environment, lambda: prepare_lambda(self.fn(event, stream.context)))
+            await _in_thread(stream, environment, lambda _: prepare_lambda(self.fn(event, stream.context)))
 
     def answer(self, event: Any, context: LambdaContext, environment: Environment) -> Any:
         """As without Dialback: the code runs where it always ran; what only a stream can hold is gathered."""
@@ -130,7 +130,7 @@ def _sync_body(stream: Stream) -> SyncBody:
     return SyncBody(partial(wait_in_thread, asyncio.get_running_loop(), stream.read))
 
 
-async def _in_thread(stream: Stream, environment: Environment, call: Callable[[], Prepared]) -> None:
+async def _in_thread(stream: Stream, environment: Environment, call: Callable[[ThreadRun], Prepared]) -> None:
     """Run blocking code in a thread, its iterator in the same one."""
     run = ThreadRun(environment.executor(), call)
     try:
@@ -158,7 +158,7 @@ async def _deliver(stream: Stream, prepared: Prepared, environment: Environment)
             await stream.send(body)
             stream.finish(encode_fields(prepared.trailers))
     elif isinstance(body, Iterator):
-        await _in_thread(stream, environment, lambda: prepared)
+        await _in_thread(stream, environment, lambda _: prepared)
     else:
         try:
             await _deliver_pieces(stream, prepared, body)

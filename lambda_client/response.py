@@ -119,7 +119,7 @@ def _prepare_body(body: object) -> tuple[bytes | None, bytes | Iterator[Any] | A
     if isinstance(body, AsyncIterable):
         return None, body.__aiter__()
     if callable(getattr(body, "read", None)):
-        return None, _FilePieces(body)  # type: ignore[arg-type]
+        return None, FilePieces(body)  # type: ignore[arg-type]
     if isinstance(body, Iterable) and not isinstance(body, (set, frozenset)):
         return None, iter(body)
     if hasattr(body, "__await__"):
@@ -153,19 +153,20 @@ def type_of_piece(piece: object) -> bytes:
     return TEXT if isinstance(piece, str) else OCTETS
 
 
-class _FilePieces:
-    """A file object's content, a piece at a time, closed at the end."""
+class FilePieces:
+    """A file object's content, a piece at a time, closed at the end. Also PEP 3333's `wsgi.file_wrapper`."""
 
-    __slots__ = ("_file",)
+    __slots__ = ("_file", "_size")
 
-    def __init__(self, file: Readable) -> None:
+    def __init__(self, file: Readable, size: int = PIECE_SIZE) -> None:
         self._file = file
+        self._size = size
 
-    def __iter__(self) -> _FilePieces:
+    def __iter__(self) -> FilePieces:
         return self
 
     def __next__(self) -> Any:
-        piece = self._file.read(PIECE_SIZE)
+        piece = self._file.read(self._size)
         if not piece:
             raise StopIteration
         return piece

@@ -1,7 +1,7 @@
 """One request and its response, as a handler's code sees them. Knows neither where they come from nor what runs it.
 
 Two things implement it: a stream on a link (`link_stream`), and a buffered invocation (`buffered`). What runs a handler
-(`plain`; later ASGI and WSGI) is written against this class alone.
+(`plain`, `asgi`, `wsgi`, `native`) is written against this class alone.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Pair = tuple[bytes, bytes]
 
-BODYLESS_STATUSES = frozenset({204, 205, 304})
+BODYLESS_STATUSES = frozenset({204, 304})
 
 
 class LambdaContext(Protocol):
@@ -25,16 +25,6 @@ class LambdaContext(Protocol):
     aws_request_id: str
 
     def get_remaining_time_in_millis(self) -> int: ...
-
-
-class ClientDisconnected(ConnectionResetError):
-    """Nobody waits for the response any more: the client is gone or cut its upload, the link is lost, or the
-    invocation's time is up. Its text says which.
-
-    Raised where a handler reads the request's body: `request.body`, `read()`, `text()`, `json()`, of a `def` handler
-    `request.file` too. That is how code in a thread is told, next to `request.cancelled`: a thread cannot be cancelled.
-    A write of a handler is its `yield`, and needs no error: there the generator is closed (`GeneratorExit`).
-    """
 
 
 class LengthMismatch(Exception):
@@ -58,12 +48,21 @@ class Stream(ABC):
     async def read(self) -> bytes | None:
         """The next piece of the request's body, as it came; None at its end.
 
-        Raises `ClientDisconnected`.
+        Raises `ConnectionResetError` when the client cut its upload or is gone.
         """
 
-    def remaining_time(self) -> float:
-        """Seconds until the code is stopped, never below 0."""
-        return max(0.0, self.context.get_remaining_time_in_millis() / 1000)
+    @property
+    @abstractmethod
+    def is_read(self) -> bool:
+        """Whether all of the request's body has been read."""
+
+    @abstractmethod
+    def stop_reading(self) -> None:
+        """What is unread of the request is not wanted: a `read` that waits, and every later one, raises."""
+
+    @abstractmethod
+    def inform(self, status: int, headers: list[Pair]) -> None:
+        """Send an interim response, 102 to 199, before the head. Ignored where none can be sent."""
 
     def begin(self, status: int, headers: list[Pair], *, ends: bool = False) -> None:
         """Send the response's head. `ends`: no body follows. A response without a body by its nature ends here."""
@@ -80,10 +79,7 @@ class Stream(ABC):
         self.has_finished = ends
 
     async def send(self, data: bytes, *, ends: bool = False) -> None:
-        """Send a piece of the body at once; returns when there is room for the next. Ignored after the end.
-
-        Raises `ClientDisconnected`, `LengthMismatch`.
-        """
+        """Send a piece of the body at once; returns when there is room for the next. Ignored after the end."""
         if self.has_finished:
             return
         if self._left is not None:

@@ -20,7 +20,7 @@ from lambda_client import wire
 from lambda_client.dial import Listener
 from lambda_client.environment import Environment
 from lambda_client.fields import Headers, encode_fields
-from lambda_client.handler import StreamHandler
+from lambda_client.handler import LambdaHandler
 from lambda_client.response import encode_piece
 from lambda_client.testing_gateway import TIMEOUT, Exchange, GatewayEnd, MemorySocket
 from lambda_client.trust import Endpoint
@@ -101,7 +101,7 @@ class TestClient:
 
     __test__ = False  # no test of pytest's, whatever its name
 
-    def __init__(self, handler: StreamHandler[Any], *, timeout: float = 900.0) -> None:
+    def __init__(self, handler: LambdaHandler, *, timeout: float = 900.0) -> None:
         """`timeout`: seconds that each invocation has, as a Lambda function's."""
         self._key = os.urandom(32)
         variables = {"DIALBACK_SECRET": self._key.hex(), "DIALBACK_GATEWAY": "ws://localhost"}

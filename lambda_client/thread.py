@@ -26,7 +26,8 @@ _T = TypeVar("_T")
 class ThreadRun:
     """Begins when the executor takes it, ends when the code has returned. Async-iterate it for the pieces."""
 
-    def __init__(self, executor: Executor, call: Callable[[], Prepared]) -> None:
+    def __init__(self, executor: Executor, call: Callable[[ThreadRun], Prepared]) -> None:
+        """`call` runs in the thread. It returns the response, or has said `begin` and `put` itself before."""
         self._loop = asyncio.get_running_loop()
         self.prepared: asyncio.Future[Prepared] = self._loop.create_future()
         self._pieces: deque[Any] = deque()
@@ -41,11 +42,15 @@ class ThreadRun:
 
     # In the thread
 
-    def _main(self, call: Callable[[], Prepared]) -> None:
+    def begin(self, prepared: Prepared) -> None:
+        """The response's head is known. Idempotent."""
+        self._post(_settle, self.prepared, prepared, None)
+
+    def _main(self, call: Callable[[ThreadRun], Prepared]) -> None:
         error: BaseException | None = None
         try:
-            prepared = call()
-            self._post(_settle, self.prepared, prepared, None)
+            prepared = call(self)
+            self.begin(prepared)
             if isinstance(prepared.body, Iterator):
                 self._iterate(prepared.body)
         except BaseException as raised:
@@ -54,29 +59,28 @@ class ThreadRun:
         self._post(self._end, error)
 
     def _iterate(self, pieces: Iterator[Any]) -> None:
-        """Closed at the end, and where it is when nobody takes any more: in this thread, as a generator must be."""
         try:
-            while not self._is_stopped:
-                self._put(next(pieces))
-        except StopIteration:
-            pass
+            for piece in pieces:
+                if not self._put(piece):
+                    break
         finally:
             close = getattr(pieces, "close", None)
             if close is not None:
                 close()
 
-    def _put(self, piece: Any) -> None:
-        """Hand a piece over; waits for room."""
+    def _put(self, piece: Any) -> bool:
+        """Hand a piece over; waits for room. False when nobody takes any more."""
         with self._room:
             while self._held >= HELD_LIMIT and not self._is_stopped:
                 self._room.wait()
             if self._is_stopped:
-                return
+                return False
             self._held += _cost(piece)
             self._pieces.append(piece)
             tell, self._is_told = not self._is_told, True
         if tell:
             self._post(self._news.set)
+        return True
 
     def _post(self, callback: Callable[..., object], *arguments: object) -> None:
         try:
