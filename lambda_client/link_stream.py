@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from lambda_client.stream import LambdaContext, LengthMismatch, Pair, Stream
+from lambda_client.stream import ClientDisconnected, LambdaContext, LengthMismatch, Pair, Stream
 from lambda_client.wire import events, frames
 
 if TYPE_CHECKING:
@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("dialback")
 
 BURST = 64  # pieces sent without waiting before other streams get a turn of the loop
+
+#: Why code is stopped, as `ClientDisconnected` tells it.
+REASONS = {
+    frames.Code.CANCELLED: "the client is gone, or the gateway has given the request up",
+    frames.Code.TIMEOUT: "the invocation's time is up",
+    frames.Code.LOST: "the link to the gateway is lost",
+}
 
 
 class LinkStream(Stream):
@@ -33,6 +40,7 @@ class LinkStream(Stream):
         self._writer: asyncio.Future[None] | None = None
         self._burst = 0
         self._code = frames.Code.CANCELLED
+        self._ends_at = link.ends_at
         self.task = asyncio.get_running_loop().create_task(self._run())
 
     # For the handler's code
@@ -40,7 +48,7 @@ class LinkStream(Stream):
     async def read(self) -> bytes | None:
         while not self._pieces:
             if self._cut is not None:
-                raise ConnectionResetError(self._cut)
+                raise ClientDisconnected(self._cut)
             if self._is_body_over:
                 return None
             if self._reader is not None:
@@ -70,6 +78,9 @@ class LinkStream(Stream):
             self._link.session.send_informational(self.number, status, headers)
             self._link.wake()
 
+    def remaining_time(self) -> float:
+        return max(0.0, self._ends_at - self._link.now())
+
     def _begin(self, status: int, headers: list[Pair], ends: bool) -> None:
         if self._is_connected():
             self._link.session.send_response(self.number, status, headers, end=ends)
@@ -78,7 +89,9 @@ class LinkStream(Stream):
     async def _send(self, data: bytes, ends: bool) -> None:
         session = self._link.session
         if not self._is_connected():
-            await asyncio.sleep(0)  # code that goes on must not keep the loop to itself
+            if self.is_cancelled:  # and the code has taken no notice: it is stopped where it writes
+                raise ClientDisconnected(self._cut)
+            await asyncio.sleep(0)
             return
         if not (data or ends):
             return
@@ -92,9 +105,9 @@ class LinkStream(Stream):
                 await self._writer
             finally:
                 self._writer = None
-        elif self._burst >= BURST:
+        elif self._burst >= BURST or self.is_cancelled:
             self._burst = 0
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # last words leave in it: a RESET would take them back
 
     def _finish(self, trailers: list[Pair]) -> None:
         if not self._is_connected():
@@ -106,8 +119,12 @@ class LinkStream(Stream):
         self._link.wake()
 
     def _is_connected(self) -> bool:
-        """Whether anybody may still read the response; else what code that is being stopped sends is dropped."""
-        return not self.is_cancelled and self._link.session.is_open(self.number)
+        """Whether anybody may still read the response: also where only the time is up, until the code is abandoned."""
+        return not self._is_forsaken and self._link.session.is_open(self.number)
+
+    @property
+    def _is_forsaken(self) -> bool:
+        return self.is_abandoned or (self.is_cancelled and self._code is not frames.Code.TIMEOUT)
 
     # For the link
 
@@ -125,12 +142,14 @@ class LinkStream(Stream):
         _wake(self._writer)
 
     def cancel(self, code: frames.Code) -> None:
-        """Nobody waits for the response any more: stop the code, then end the stream with `code`. Idempotent."""
-        if self.is_cancelled or self.task.done():
+        """Stop the code, then end the stream with `code`. Idempotent, but that a client may leave when time is up."""
+        if self.task.done() or self._is_forsaken:
+            return
+        self._code = code
+        self._cut = REASONS[code]
+        if self.is_cancelled:
             return
         self.is_cancelled = True
-        self._code = code
-        self._cut = "the request was cancelled"
         self._pieces.clear()
         _wake(self._reader)
         _wake(self._writer)  # where code runs in a task of its own, which is not cancelled
@@ -163,14 +182,16 @@ class LinkStream(Stream):
         except BaseException as error:
             if not self.is_cancelled:
                 LOG.exception("request %s: the handler raised %s", self.id, type(error).__name__)
-        self._end(self._code if self.is_cancelled else code)
+        # Code that took the end of its time for the end of its response has ended it well.
+        has_ended_well = code is frames.Code.NO_ERROR and not self._is_forsaken
+        self._end(self._code if self.is_cancelled and not has_ended_well else code)
 
     def _end(self, code: frames.Code) -> None:
         """Both directions: ours ends now if it has not, and what is unread of the request is not wanted."""
         session = self._link.session
         self._pieces.clear()
         if not session.is_ended:
-            if not self.has_finished or self.is_cancelled:
+            if not self.has_finished or self._is_forsaken:
                 session.reset(self.number, code)
             session.stop(self.number, code)
             self._link.wake()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Pair = tuple[bytes, bytes]
 
-BODYLESS_STATUSES = frozenset({204, 304})
+BODYLESS_STATUSES = frozenset({204, 205, 304})
 
 
 class LambdaContext(Protocol):
@@ -25,6 +25,16 @@ class LambdaContext(Protocol):
     aws_request_id: str
 
     def get_remaining_time_in_millis(self) -> int: ...
+
+
+class ClientDisconnected(ConnectionResetError):
+    """Nobody waits for the response any more: the client is gone or cut its upload, the link is lost, or the
+    invocation's time is up. Its text says which.
+
+    Raised where a handler reads the request's body: `request.body`, `read()`, `text()`, `json()`, of a `def` handler
+    `request.file` too. That is how code in a thread is told, next to `request.cancelled`: a thread cannot be cancelled.
+    A write of a handler is its `yield`, and needs no error: there the generator is closed (`GeneratorExit`).
+    """
 
 
 class LengthMismatch(Exception):
@@ -48,7 +58,7 @@ class Stream(ABC):
     async def read(self) -> bytes | None:
         """The next piece of the request's body, as it came; None at its end.
 
-        Raises `ConnectionResetError` when the client cut its upload or is gone.
+        Raises `ClientDisconnected`.
         """
 
     @property
@@ -63,6 +73,10 @@ class Stream(ABC):
     @abstractmethod
     def inform(self, status: int, headers: list[Pair]) -> None:
         """Send an interim response, 102 to 199, before the head. Ignored where none can be sent."""
+
+    def remaining_time(self) -> float:
+        """Seconds until the code is stopped, never below 0."""
+        return max(0.0, self.context.get_remaining_time_in_millis() / 1000)
 
     def begin(self, status: int, headers: list[Pair], *, ends: bool = False) -> None:
         """Send the response's head. `ends`: no body follows. A response without a body by its nature ends here."""
@@ -79,7 +93,10 @@ class Stream(ABC):
         self.has_finished = ends
 
     async def send(self, data: bytes, *, ends: bool = False) -> None:
-        """Send a piece of the body at once; returns when there is room for the next. Ignored after the end."""
+        """Send a piece of the body at once; returns when there is room for the next. Ignored after the end.
+
+        Raises `ClientDisconnected`, `LengthMismatch`.
+        """
         if self.has_finished:
             return
         if self._left is not None:

@@ -59,28 +59,29 @@ class ThreadRun:
         self._post(self._end, error)
 
     def _iterate(self, pieces: Iterator[Any]) -> None:
+        """Closed at the end, and where it is when nobody takes any more: in this thread, as a generator must be."""
         try:
-            for piece in pieces:
-                if not self._put(piece):
-                    break
+            while not self._is_stopped:
+                self._put(next(pieces))
+        except StopIteration:
+            pass
         finally:
             close = getattr(pieces, "close", None)
             if close is not None:
                 close()
 
-    def _put(self, piece: Any) -> bool:
-        """Hand a piece over; waits for room. False when nobody takes any more."""
+    def _put(self, piece: Any) -> None:
+        """Hand a piece over; waits for room."""
         with self._room:
             while self._held >= HELD_LIMIT and not self._is_stopped:
                 self._room.wait()
             if self._is_stopped:
-                return False
+                return
             self._held += _cost(piece)
             self._pieces.append(piece)
             tell, self._is_told = not self._is_told, True
         if tell:
             self._post(self._news.set)
-        return True
 
     def _post(self, callback: Callable[..., object], *arguments: object) -> None:
         try:
