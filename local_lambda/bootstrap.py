@@ -23,8 +23,10 @@ def die_with(parent: int) -> None:
 
 
 def main() -> None:
-    """Arguments: the parent's process id, the control group's folder or "", the task root, the handler."""
-    parent, group, root, handler = sys.argv[1:5]
+    """Arguments: the parent's process id, the control group's folder or "", the task root, the handler, the folder of
+    kept sources or "".
+    """
+    parent, group, root, handler, sources = sys.argv[1:6]
     die_with(int(parent))
     if group:  # before any socket exists: a socket belongs to the group in which it was made
         with open(os.path.join(group, "cgroup.procs"), "w") as procs:
@@ -33,6 +35,8 @@ def main() -> None:
     own_folder = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [root, *(entry for entry in sys.path if entry != own_folder)]
     sys.argv[1:] = [handler]
+    if sources:  # not by `import`: the function may have a module of that name
+        runpy.run_path(os.path.join(own_folder, "kept_sources.py"))["keep"](root, sources)
     runpy.run_module("awslambdaric", run_name="__main__", alter_sys=True)
 
 

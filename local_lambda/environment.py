@@ -38,14 +38,22 @@ class Environment:
     """Begins with `start`; ends when its process ends, by itself or by `stop`. `ended` is then done."""
 
     def __init__(
-        self, settings: FunctionSettings, scratch: Path, groups: ControlGroups | None, log: Callable[[LogLine], None]
+        self,
+        settings: FunctionSettings,
+        scratch: Path,
+        groups: ControlGroups | None,
+        log: Callable[[LogLine], None],
+        *,
+        sources: Path | None = None,
     ) -> None:
-        """`scratch`: a folder in which this environment may have one of its own."""
+        """`scratch`: a folder in which this environment may have one of its own; `sources`: one in which those that
+        run the same code keep it (see `kept_sources`), or None to import what is on disk."""
         self.id = os.urandom(4).hex()
         self.state: State = "starting"
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._settings = settings
         self._scratch = scratch / self.id
+        self._sources = sources
         self._groups = groups
         self._log = log
         self._api = RuntimeApi(self._on_waiting, self._on_init_error)
@@ -156,6 +164,7 @@ class Environment:
                 str(self._group.path if self._group else ""),
                 str(self._settings.root),
                 self._settings.handler,
+                str(self._sources or ""),
                 env=variables(self._settings, address, self.id, self._scratch)
                 | {TELEMETRY_VARIABLE: str(self._telemetry.write_end)},
                 cwd=self._settings.root,

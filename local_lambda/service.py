@@ -40,8 +40,8 @@ class LocalLambda:
         self._serving: dict[Environment, asyncio.Task[Answer]] = {}
         self._reapers: dict[Environment, asyncio.TimerHandle] = {}
         self._reaping: set[asyncio.Task[None]] = set()
-        self._spare: Environment | None = None  # initialised, and waiting for `reload` to put it into service
-        self._is_held = False  # the code on disk is not to be used
+        self._spare: tuple[Environment, Path] | None = None  # initialised, and waiting for `reload`; and its sources
+        self._sources: Path | None = None  # what environments import; None: what is on disk
 
     async def start(self, host: str, port: int) -> str:
         """Listen, and return the Function URL; port 0 takes a free one. Raises OSError where the port is taken."""
@@ -57,9 +57,12 @@ class LocalLambda:
     async def prepare(self, settings: FunctionSettings | None = None) -> InitError | None:
         """Initialise an environment with the code as it is now, for the next `reload` to put into service.
 
-        Where that fails, say why, and change nothing.
+        The sources that it imports are kept, and after that `reload` they are the function's code, whatever is saved
+        meanwhile or later. Where it fails, say why, and change nothing.
         """
-        environment = self._environment(settings or self._settings)
+        assert self._scratch is not None
+        sources = Path(tempfile.mkdtemp(".sources", dir=self._scratch.path))
+        environment = self._environment(settings or self._settings, sources)
         starting = asyncio.create_task(environment.start())
         try:
             error = await asyncio.shield(starting)
@@ -67,35 +70,35 @@ class LocalLambda:
             await environment.stop()
             await asyncio.wait({starting})
             raise
-        if error is None:
-            environment.rest()
-            former, self._spare = self._spare, environment
-            if former is not None:
-                await former.stop()
-        return error
-
-    def hold(self) -> None:
-        """The code on disk must not be used: until the next `reload` start no environment, as long as there is one."""
-        self._is_held = True
+        if error is not None:
+            await _remove(sources)
+            return error
+        environment.rest()
+        former, self._spare = self._spare, (environment, sources)
+        if former is not None:
+            await former[0].stop()
+            await _remove(former[1])
+        return None
 
     async def reload(self, settings: FunctionSettings | None = None, *, grace: float = 2.0) -> None:
-        """New environments for all requests from now on, a prepared one first. Those at work get `grace` seconds, then
-        they are ended."""
+        """New environments for all requests from now on: with the code that was prepared, else with what is on disk.
+        Those at work get `grace` seconds, then they are ended."""
         self._settings = settings or self._settings
-        self._is_held = False
-        old = self._withdraw()
-        if self._spare is not None and self._spare.state == "idle":
-            self._enlist(self._spare)
-            self._rest(self._spare)
-            self._spare = None
+        old, old_sources = self._withdraw(), self._sources
+        (spare, self._sources), self._spare = self._spare or (None, None), None
+        if spare is not None and spare.state == "idle":
+            self._enlist(spare)
+            self._rest(spare)
         await self._retire(old, grace)
+        if old_sources is not None:
+            await _remove(old_sources)
 
     async def stop(self, *, grace: float = 2.0) -> None:
         """Take no more requests, give those at work `grace` seconds, and leave no process behind."""
         self._front.refuse()
         old = self._withdraw()
         if self._spare is not None:
-            old.append(self._spare)
+            old.append(self._spare[0])
         await self._retire(old, grace)
         await asyncio.gather(*self._reaping)
         await self._front.close()
@@ -118,8 +121,8 @@ class LocalLambda:
         if self._idle:
             environment = self._idle.pop()
             self._reapers.pop(environment).cancel()
-        elif len(self._fleet) < self._settings.environments and not (self._is_held and self._fleet):
-            environment = self._environment(self._settings)
+        elif len(self._fleet) < self._settings.environments:
+            environment = self._environment(self._settings, self._sources)
             self._enlist(environment)
         else:
             raise TooManyRequests
@@ -128,9 +131,9 @@ class LocalLambda:
         self._serving[environment] = task
         return task
 
-    def _environment(self, settings: FunctionSettings) -> Environment:
+    def _environment(self, settings: FunctionSettings, sources: Path | None) -> Environment:
         assert self._scratch is not None
-        return Environment(settings, self._scratch.path, self._groups, self._log)
+        return Environment(settings, self._scratch.path, self._groups, self._log, sources=sources)
 
     def _enlist(self, environment: Environment) -> None:
         self._fleet.add(environment)
@@ -213,6 +216,10 @@ async def serve(settings: FunctionSettings, host: str, port: int, *, log: Callab
         await asyncio.Event().wait()
     finally:
         await service.stop()
+
+
+async def _remove(folder: Path) -> None:
+    await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
 
 def _scratch() -> OwnedFolder:

@@ -132,7 +132,6 @@ class DevLoop:
             async for changes in awatch(root, watch_filter=SourceFilter(root)):
                 names = ", ".join(sorted({str(Path(path).relative_to(root)) for _, path in changes})[:SHOWN_CHANGES])
                 if fault := await self._fault(service, settings):
-                    service.hold()
                     self._log.error(f"saved {names}: the new code cannot run, the old code goes on:\n{fault}")
                     continue
                 self._log.info(f"saved {names}: new requests get the new code")

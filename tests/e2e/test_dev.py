@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,6 +90,52 @@ def test_code_that_fails_on_import_keeps_the_old_code_and_is_printed(dev: Dev, t
     (tmp_path / "handler.py").write_text(SOURCE.format(word="x") + "\n1 / 0\n")
     dev.command.line("ZeroDivisionError")
     assert dev.get("/") == b"first 0\n"
+
+
+def test_while_the_file_is_broken_new_environments_have_the_old_code(dev: Dev, tmp_path: Path) -> None:
+    """Three at once, and then in place of one that was killed: nobody waits, nobody meets the broken file."""
+    assert dev.get("/") == b"first 0\n"
+    (tmp_path / "handler.py").write_text("def handler(:\n")
+    dev.command.line("cannot run, the old code goes on")
+    connections = [dev.connect() for _ in range(3)]
+    for connection in connections:
+        connection.request("GET", "/?count=10")
+    for connection in connections:
+        with connection:
+            assert connection.response().body == b"".join(b"first %d\n" % number for number in range(10))
+    assert len(dev.command.environments()) == 3
+    for environment in dev.command.environments():
+        os.kill(environment, signal.SIGKILL)
+    wait_for(lambda: not dev.command.environments())
+    assert dev.get("/") == b"first 0\n"
+
+
+def test_what_the_code_reads_itself_is_as_on_disk_and_its_fault_is_told_at_once(tmp_path: Path) -> None:
+    """Only sources are kept. An environment that cannot start for another file's sake is a 502, and no silence."""
+    (tmp_path / "settings.toml").write_text('word = "first"\n')
+    (tmp_path / "handler.py").write_text(
+        "import tomllib\nfrom dialback import stream_handler\n\n"
+        "with open('settings.toml', 'rb') as file: WORD = tomllib.load(file)['word']\n\n"
+        "@stream_handler\ndef handler(request): return WORD\n"
+    )
+    with Dev("handler.py:handler", tmp_path) as dev:
+        assert dev.get("/") == b"first"
+        (tmp_path / "settings.toml").write_text("word: first\n")
+        dev.command.line("saved settings.toml: the new code cannot run, the old code goes on")
+        assert dev.get("/") == b"first"
+        (environment,) = dev.command.environments()
+        os.kill(environment, signal.SIGKILL)
+        wait_for(lambda: not dev.command.environments())
+        lines = len(dev.command.lines)
+        began = time.monotonic()
+        with dev.connect() as connection:
+            connection.request("GET", "/")
+            response = connection.response()
+        assert time.monotonic() - began < 10
+        assert (response.status, response.value(b"content-type")) == (502, b"application/problem+json")
+        dev.command.line("TOMLDecodeError", after=lines)
+        (tmp_path / "settings.toml").write_text('word = "third"\n')
+        wait_for(lambda: dev.get("/") == b"third")
 
 
 def test_a_module_that_the_handler_imports_is_reloaded_too(tmp_path: Path) -> None:

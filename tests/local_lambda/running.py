@@ -1,6 +1,8 @@
 """A local Lambda in a test: its function's source, its log, its client, and the wait for something to become true."""
 
 import asyncio
+import os
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 import aiohttp
 
 from local_lambda import EnvironmentState, FunctionSettings, LocalLambda, LogLine
+from local_lambda.folders import PREFIX
 
 PATIENCE = 10.0
 """Seconds within which what must happen has happened, on a busy machine too."""
@@ -51,6 +54,12 @@ class Running:
         (environment,) = self.service.environments
         self.pids.add(environment.pid)
         return environment
+
+    @property
+    def scratch(self) -> Path:
+        """The service's temporary folder."""
+        (folder,) = Path(tempfile.gettempdir()).glob(f"{PREFIX}{os.getpid()}.*")
+        return folder
 
     def lines(self, source: str) -> list[str]:
         return [line.text for line in self.log if line.source == source]

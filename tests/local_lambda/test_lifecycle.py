@@ -1,7 +1,10 @@
 """The whole service: reload, stop, being killed, and what is left behind."""
 
 import asyncio
+import importlib.util
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +21,15 @@ from tests.local_lambda.running import alive, eventually, process_state
 from tests.local_lambda.test_function_url import WAIT
 
 HELLO = "def handler(event, context): return 'hello'"
+KEPT = """
+import time
+from package import words
+def handler(event, context):
+    from package import late  # imported with the first event, which the first environment had before anything broke
+    time.sleep(0.3 if event["rawQueryString"] else 0)
+    return f"{words.WORD} {late.WORD}"
+"""
+IMPORT_ERROR = "Runtime.ImportModuleError"
 ORPHANAGE = """
 import asyncio, sys
 from pathlib import Path
@@ -70,22 +82,90 @@ async def test_prepared_code_is_initialised_before_it_serves(run: Run) -> None:
     assert function.only.pid == prepared.pid
 
 
-async def test_code_that_cannot_be_prepared_is_not_used(run: Run, tmp_path: Path) -> None:
-    function = await run(WAIT)
-    mark = tmp_path / "mark"
-    waiting = asyncio.create_task(function.get(f"?mark={mark}"))
-    await eventually(mark.exists)
-    function.write("def handler(")
-    error = await function.service.prepare()
-    assert error is not None and error.type == "Runtime.UserCodeSyntaxError"
-    function.service.hold()
-    assert (await function.get())[0] == 429  # one more environment would run into the error
-    mark.unlink()
-    assert await waiting == (200, "done")
+async def test_code_that_cannot_be_prepared_is_not_used(run: Run) -> None:
+    """Not by the environments that there are, nor by those that are started later."""
+    function = await run("", environments=3)
+    root = function.settings.root
+    (root / "package").mkdir()
+    (root / "package" / "words.py").write_text("WORD = 'old'")
+    (root / "package" / "late.py").write_text("WORD = 'late'")
+    function.write(KEPT)
+    assert await function.service.prepare() is None
+    await function.service.reload()
+    assert await function.get() == (200, "old late")
+    for broken in ("def handler(", "raise RuntimeError('on import')", None):
+        if broken is None:
+            shutil.rmtree(root / "package")
+            (root / "app.py").unlink()
+        else:
+            function.write(broken)
+            (root / "package" / "words.py").write_text(broken)
+        error = await function.service.prepare()
+        assert error is not None and error.type in ("Runtime.UserCodeSyntaxError", "RuntimeError", IMPORT_ERROR)
+        pid = function.only.pid
+        answers = await asyncio.gather(*(function.get("?sleep") for _ in range(3)))  # two more environments
+        assert answers == [(200, "old late")] * 3
+        assert len(function.service.environments) == 3
+        for environment in function.service.environments:
+            os.kill(environment.pid, signal.SIGKILL)
+        await eventually(lambda: not function.service.environments)
+        assert await function.get() == (200, "old late")
+        assert function.only.pid != pid
     function.write("def handler(event, context): return 'mended'")
     assert await function.service.prepare() is None
     await function.service.reload()
     assert await function.get() == (200, "mended")
+    assert len(list(function.scratch.glob("*.sources"))) == 1
+
+
+async def test_kept_code_says_that_it_is_the_file_on_disk(run: Run) -> None:
+    function = await run(
+        "import inspect, os\n"
+        "def handler(event, context):\n"
+        "  if event['rawQueryString']: raise RuntimeError('on purpose')\n"
+        "  return [__file__, os.getcwd(), inspect.getsourcefile(handler), __spec__.cached]\n"
+    )
+    root = function.settings.root
+    assert await function.service.prepare() is None
+    await function.service.reload()
+    file = str(root / "app.py")
+    cached = importlib.util.cache_from_source(file)
+    assert json.loads((await function.get())[1]) == [file, str(root), file, cached]
+    assert (await function.get("?raise"))[0] == 502
+    assert any(f'File "{file}", line 3, in handler' in text for text in function.lines("function"))
+    assert not any("kept_sources" in text for text in function.lines("function"))
+
+
+async def test_what_is_saved_twice_in_a_second_is_no_stale_bytecode(run: Run) -> None:
+    function = await run("", environment={"PYTHONDONTWRITEBYTECODE": ""})
+    file = function.settings.root / "app.py"
+    second = int(time.time())
+    for number, word in enumerate(("one", "two", "six")):  # sources of one size, with times of one second
+        function.write(f"def handler(event, context): return '{word}'")
+        os.utime(file, ns=(0, second * 10**9 + number))
+        assert await function.service.prepare() is None
+        await function.service.reload()
+        assert await function.get() == (200, word)
+    os.utime(file, ns=(0, (second - 60) * 10**9))
+    await function.service.prepare()
+    assert list(function.settings.root.glob("__pycache__/app.*.pyc"))  # where nothing speaks against it, it is kept
+
+
+async def test_packages_of_an_interpreter_in_the_task_root_are_not_copied(run: Run) -> None:
+    function = await run(
+        "import sys\n"
+        "sys.path.append(__file__.replace('app.py', '.venv/lib/site-packages'))\n"
+        "import large\n"
+        "def handler(event, context): return large.WORD\n"
+    )
+    packages = function.settings.root / ".venv" / "lib" / "site-packages"
+    packages.mkdir(parents=True)
+    (packages / "large.py").write_text("WORD = 'from site-packages'")
+    assert await function.service.prepare() is None
+    await function.service.reload()
+    assert await function.get() == (200, "from site-packages")
+    copies = [path.name for path in function.scratch.glob("*.sources/**/*.py")]
+    assert copies == ["app.py"]
 
 
 async def test_an_environment_that_was_prepared_for_nothing_is_ended(run: Run) -> None:
