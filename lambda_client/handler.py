@@ -127,7 +127,7 @@ def stream_handler(fn: Any = None, /, *, concurrency: int = 1, lifespan: Lifespa
 def form_of(fn: Callable[..., Any]) -> Form:
     """The form of a handler, by its positional parameters. Raises `TypeError` that names both forms."""
     if isinstance(fn, LambdaHandler):
-        raise TypeError("this is a Lambda handler already: stream_handler would wrap it a second time")
+        raise TypeError("stream_handler was applied twice, or to a handler of another kind")
     if not callable(fn) or inspect.isclass(fn):
         raise TypeError(f"{fn!r} is no function; {_FORMS}")
     parameters = inspect.signature(fn).parameters.values()
