@@ -53,6 +53,7 @@ KINDS: Final[dict[str, Kind]] = {
     "bad-response": Kind(502, "The function's answer is not valid HTTP.", ends="failed"),
     "dial-back-timeout": Kind(504, "The function was invoked, but did not dial back in time.", ends="timed_out"),
     "response-timeout": Kind(504, "The function did not answer in time.", ends="timed_out"),
+    "function-timeout": Kind(504, "The function's time was up before it answered.", ends="timed_out"),
     "response-idle": Kind(504, "Nothing came of the response's body for too long.", ends="timed_out"),
     "exchange-timeout": Kind(504, "The request took longer than any may.", ends="timed_out"),
 }

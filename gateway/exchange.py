@@ -22,7 +22,7 @@ __all__ = ["MACHINE", "STATES", "TABLE", "TERMINAL", "ClientSide", "Exchange", "
 #: Why a function ended a stream, as the client hears of it before the response head (docs/protocol.md, codes).
 PROBLEM_OF_CODE: Final[dict[Code, str]] = {
     Code.REFUSED: "overloaded",
-    Code.TIMEOUT: "response-timeout",
+    Code.TIMEOUT: "function-timeout",
     Code.MISMATCH: "bad-response",
     Code.SHUTDOWN: "function-lost",
     Code.LOST: "function-lost",

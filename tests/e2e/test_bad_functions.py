@@ -144,7 +144,7 @@ def test_a_body_of_another_length_than_it_said_never_looks_whole(
 
 
 @pytest.mark.parametrize(
-    ("code", "status", "problem"), [(3, 502, "function-error"), (4, 504, "response-timeout"), (7, 502, "function-lost")]
+    ("code", "status", "problem"), [(3, 502, "function-error"), (4, 504, "function-timeout"), (7, 502, "function-lost")]
 )
 def test_a_stream_that_is_reset_before_its_head_says_why(
     trapped: Stack, trap: Trap, code: int, status: int, problem: str

@@ -344,7 +344,7 @@ def test_trailers_end_a_body_of_the_right_length_only() -> None:
         (Code.INTERNAL, "function-error"),
         (Code.CANCELLED, "function-error"),
         (Code.NO_ERROR, "function-error"),
-        (Code.TIMEOUT, "response-timeout"),
+        (Code.TIMEOUT, "function-timeout"),
         (Code.MISMATCH, "bad-response"),
         (Code.LOST, "function-lost"),
         (Code.SHUTDOWN, "function-lost"),
