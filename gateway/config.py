@@ -1,7 +1,7 @@
 """What the gateway was told: immutable, complete and checked when it is built.
 
 `sources` reads it; the keys themselves, with units and limits, are in `keys`. It knows no flag, no variable and
-no file but the TLS pair's, and opens no socket.
+no file but TLS's, and opens no socket.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import ssl
 import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
@@ -20,6 +20,7 @@ from gateway.keys import Address, Secret
 from gateway.limits import HttpLimits
 from gateway.routes import Route, RouteFault, Routes
 from gateway.terms import OnDisconnect, Terms
+from gateway.tls import client_context, server_context
 
 ONLY_FUNCTION = "function"
 """The name of a function that was configured without one, by `function_url`."""
@@ -59,12 +60,24 @@ class TlsConfig:
 
     cert: Path
     key: Path
+    client_ca: Path | None = None
 
     def context(self) -> ssl.SSLContext:
-        """For a server; raises OSError (ssl.SSLError is one) where the pair cannot be used."""
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(self.cert, self.key)
-        return context
+        """Raises OSError where a file cannot be used."""
+        return server_context(self.cert, self.key, self.client_ca)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvokeConfig:
+    """How a function is called over TLS."""
+
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+
+    def context(self) -> ssl.SSLContext | None:
+        """None: as the system has it. Raises OSError where a file cannot be used."""
+        return client_context(self.ca, self.cert, self.key) if self.ca or self.cert else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +154,7 @@ class FunctionConfig:
     name: str
     url: str
     secret: Secret
+    invoke: InvokeConfig = field(default_factory=InvokeConfig)
     linger: float = keys.LINGER.default
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     timeouts: TimeoutsConfig = field(default_factory=TimeoutsConfig)
@@ -187,7 +201,7 @@ class Config:
     def __post_init__(self) -> None:
         if not self.routes and len(self.functions) == 1:
             object.__setattr__(self, "routes", (Route(next(iter(self.functions))),))
-        problems = [*self._address_problems(), *self._route_problems(), *self._tls_problems()]
+        problems = [*self._address_problems(), *self._route_problems(), *self._tls_problems(), *self._invoke_problems()]
         if problems:
             raise ConfigError(problems)
 
@@ -204,6 +218,12 @@ class Config:
             notes.append(
                 f"functions refuse {self.dial_address}, which is not encrypted, unless DIALBACK_ALLOW_INSECURE=1"
             )
+        for function in self.functions.values():
+            if function.url.startswith("http://") and not _is_local(function.url):
+                notes.append(
+                    f"invitations to {function.name!r} travel unencrypted: who reads one on its way to {function.url} "
+                    "may answer in the function's place"
+                )
         return notes
 
     def route_table(self) -> Routes:
@@ -248,9 +268,26 @@ class Config:
         try:
             self.tls.context()
         except OSError as fault:
-            text = f"tls.cert = {self.tls.cert} and tls.key = {self.tls.key} cannot be used: {fault}"
+            text = f"{_files(tls=self.tls)} cannot be used: {fault}"
             return [ConfigProblem("tls.cert", text)]
         return []
+
+    def _invoke_problems(self) -> list[ConfigProblem]:
+        problems = []
+        for invoke in dict.fromkeys(function.invoke for function in self.functions.values()):
+            try:
+                invoke.context()
+            except OSError as fault:
+                text = f"{_files(invoke=invoke)} cannot be used: {fault}"
+                problems.append(ConfigProblem("invoke.cert" if invoke.cert else "invoke.ca", text))
+        return problems
+
+
+def _files(**table: TlsConfig | InvokeConfig) -> str:
+    """The files that a table names, as the configuration does."""
+    ((name, config),) = table.items()
+    named = {field.name: getattr(config, field.name) for field in fields(config)}
+    return ", ".join(f"{name}.{key} = {path}" for key, path in named.items() if path is not None)
 
 
 def _is_local(url: str) -> bool:

@@ -37,11 +37,15 @@ class Endpoint:
         keyrings: Mapping[str, Keyring],
         invitations: Invitations[Start],
         options: SessionOptions,
+        *,
+        wants_certificate: bool = False,
     ) -> None:
+        """`wants_certificate`: only who has shown one that TLS has verified may dial in."""
         self._pools = pools
         self._keyrings = keyrings
         self._invitations = invitations
         self._options = options
+        self._wants_certificate = wants_certificate
         self._links: dict[bytes, Link] = {}
         self._sockets: set[LinkSocket] = set()
         self._is_draining = False
@@ -56,6 +60,8 @@ class Endpoint:
         """The handler of `CONNECT_PATH`. Raises `RequestRefused` for what is no WebSocket upgrade."""
         check_handshake(request)  # who is no WebSocket client is told so, in the gateway's usual form
         try:
+            if self._wants_certificate and not (request.transport and request.transport.get_extra_info("peercert")):
+                raise DialRefused("certificate")
             dial = Dial.from_headers(request.headers)
             link = self._admit(dial)
             socket = LinkSocket(link)

@@ -104,6 +104,14 @@ TLS_CERT: Key[Path | None] = Key(
 TLS_KEY: Key[Path | None] = Key(
     "tls.key", PATH, None, "The private key (PEM) of `tls.cert`.", default_text="no TLS", example="key.pem"
 )
+TLS_CLIENT_CA: Key[Path | None] = Key(
+    "tls.client_ca",
+    PATH,
+    None,
+    "Authorities (PEM) of functions' certificates: who dials in must show one, clients need not; with `tls.cert`.",
+    default_text="none are asked for",
+    example="functions-ca.pem",
+)
 SESSION_GRACE = Key(
     "session.grace",
     seconds(0, 900),
@@ -195,6 +203,7 @@ GATEWAY_KEYS: tuple[Key[object], ...] = (
     FUNCTION_URL,
     TLS_CERT,
     TLS_KEY,
+    TLS_CLIENT_CA,
     SESSION_GRACE,
     SESSION_PING,
     BODY_WINDOW,
@@ -217,6 +226,30 @@ SECRET_KEY: Key[Secret | None] = Key(
     None,
     "Signs invitations, and is the function's DIALBACK_SECRET too; of several, comma-separated, the first signs.",
     default_text="required",
+)
+INVOKE_CA: Key[Path | None] = Key(
+    "invoke.ca",
+    PATH,
+    None,
+    "Authorities (PEM) of the Function URL's certificate; no others are believed.",
+    default_text="the system's",
+    example="ca.pem",
+)
+INVOKE_CERT: Key[Path | None] = Key(
+    "invoke.cert",
+    PATH,
+    None,
+    "The certificate chain (PEM) that the gateway shows the Function URL; with `invoke.key`.",
+    default_text="none is shown",
+    example="gateway.pem",
+)
+INVOKE_KEY: Key[Path | None] = Key(
+    "invoke.key",
+    PATH,
+    None,
+    "The private key (PEM) of `invoke.cert`.",
+    default_text="none is shown",
+    example="gateway-key.pem",
 )
 LINGER = Key(
     "linger",
@@ -294,6 +327,9 @@ DISCONNECT_GRACE = Key(
 
 FUNCTION_KEYS: tuple[Key[object], ...] = (
     SECRET_KEY,
+    INVOKE_CA,
+    INVOKE_CERT,
+    INVOKE_KEY,
     LINGER,
     MAX_INVOCATIONS,
     MAX_QUEUE,
@@ -343,6 +379,14 @@ ROUTE_KEYS: tuple[Key[object], ...] = (
 KEYS_WITHOUT_FLAG: frozenset[str] = frozenset({SECRET_KEY.name})
 """A command line is visible to every process of the machine."""
 FOREIGN_VARIABLES: frozenset[str] = frozenset(
-    {"DIALBACK_CONFIG", "DIALBACK_GATEWAY", "DIALBACK_ONLY", "DIALBACK_ALLOW_INSECURE"}
+    {
+        "DIALBACK_CONFIG",
+        "DIALBACK_GATEWAY",
+        "DIALBACK_ONLY",
+        "DIALBACK_ALLOW_INSECURE",
+        "DIALBACK_CA_FILE",
+        "DIALBACK_CERT_FILE",
+        "DIALBACK_KEY_FILE",
+    }
 )
 """DIALBACK_ variables that are no key: the file's path, and what functions read."""

@@ -84,6 +84,8 @@ FOOT = """\
 | `DIALBACK_SECRET` | also the function | the secrets that it accepts, comma-separated |
 | `DIALBACK_GATEWAY` | the function | the addresses that it may dial, comma-separated |
 | `DIALBACK_ALLOW_INSECURE` | the function | `1`: it may dial `ws://` beyond loopback |
+| `DIALBACK_CA_FILE` | the function | the authorities (PEM) of the gateway's certificate, in place of the system's |
+| `DIALBACK_CERT_FILE`, `DIALBACK_KEY_FILE` | the function | what it shows the gateway (PEM), and the key |
 | `DIALBACK_ONLY` | the function | `1`: plain events, without an invitation, are refused |
 """
 

@@ -135,7 +135,9 @@ class Gateway:
         keyrings: dict[str, Keyring] = {}
         for name, function in config.functions.items():
             keyrings[name] = Keyring.parse(function.secret.reveal())
-            invoker = FunctionUrl(function.url, connections=function.limits.max_invocations)
+            invoker = FunctionUrl(
+                function.url, connections=function.limits.max_invocations, tls=function.invoke.context()
+            )
             self._pools[name] = Pool(function, keyrings[name], invoker, invitations)
         self._destinations = {
             route: Destination(self._pools[route.function], config.functions[route.function].terms(route))
@@ -144,7 +146,8 @@ class Gateway:
         options = SessionOptions(
             grace=config.session.grace, ping=config.session.ping_interval, limits=Limits(credit=config.body.window)
         )
-        self._endpoint = Endpoint(self._pools, keyrings, invitations, options)
+        wants_certificate = config.tls is not None and config.tls.client_ca is not None
+        self._endpoint = Endpoint(self._pools, keyrings, invitations, options, wants_certificate=wants_certificate)
 
     async def _drained(self, grace: float) -> None:
         try:
@@ -172,8 +175,7 @@ class Gateway:
             await self._server.shutdown(max(END_GRACE, until - loop.time()))
             await asyncio.wait({closed}, timeout=max(END_GRACE, until - loop.time()))
             for transport in self._closing:  # of clients that have not taken their response in time
-                raw = transport.get_extra_info("socket")
-                if raw is not None and raw.fileno() >= 0:  # asyncio cannot abort what is closed
+                if _has_socket(transport):  # asyncio cannot abort what is closed
                     transport.abort()
             await asyncio.wait({closed}, timeout=END_GRACE)
         finally:
@@ -223,3 +225,11 @@ class Gateway:
         return web.Response(
             body=self._metrics.exposition(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
         )
+
+
+def _has_socket(transport: asyncio.Transport) -> bool:
+    try:
+        raw = transport.get_extra_info("socket")
+    except AttributeError:  # asyncio's of TLS forgets all it had when it is closed a second time
+        return False
+    return raw is not None and raw.fileno() >= 0

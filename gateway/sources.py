@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,6 +23,7 @@ from gateway.config import (
     ConfigError,
     ConfigProblem,
     FunctionConfig,
+    InvokeConfig,
     LimitsConfig,
     LogConfig,
     SessionConfig,
@@ -70,10 +71,10 @@ class _Loader:
         self._refuse_unknown_variables(document)
         get = self._value
         proxies = self._value(keys.TRUSTED_PROXIES)
-        cert, key = get(keys.TLS_CERT), get(keys.TLS_KEY)
-        if (cert is None) != (key is None):
-            absent, present = (keys.TLS_CERT, keys.TLS_KEY) if cert is None else (keys.TLS_KEY, keys.TLS_CERT)
-            self._report(ConfigProblem.missing(absent, f"{absent.name} is missing: {present.name} alone is of no use"))
+        tls, client_ca = self._pair(keys.TLS_CERT, keys.TLS_KEY, get), get(keys.TLS_CLIENT_CA)
+        if client_ca and get(keys.TLS_CERT) is None:
+            text = f"{keys.TLS_CERT.name} is missing: {keys.TLS_CLIENT_CA.name} alone is of no use"
+            self._report(ConfigProblem.missing(keys.TLS_CERT, text))
         config: Config | None = None
         try:
             config = Config(
@@ -82,7 +83,7 @@ class _Loader:
                 listen=get(keys.LISTEN),
                 admin=get(keys.ADMIN),
                 dial_address=get(keys.DIAL_ADDRESS_KEY),
-                tls=TlsConfig(cert, key) if cert and key else None,
+                tls=TlsConfig(*tls, client_ca) if tls else None,
                 session=SessionConfig(grace=get(keys.SESSION_GRACE), ping_interval=get(keys.SESSION_PING)),
                 body=BodyConfig(window=get(keys.BODY_WINDOW)),
                 client=self._client(),
@@ -224,10 +225,12 @@ class _Loader:
         if url is None:
             text = f"{self._file}: [functions.{name}] has no url"
             self._report(ConfigProblem(where + "url", text, f'add: url = "{keys.URL.example}"'))
+        cert, key = self._pair(keys.INVOKE_CERT, keys.INVOKE_KEY, get) or (None, None)
         return FunctionConfig(
             name=name,
             url=url or "",
             secret=self._secret(name, table, where) or Secret(""),
+            invoke=InvokeConfig(ca=get(keys.INVOKE_CA), cert=cert, key=key),
             linger=get(keys.LINGER),
             limits=LimitsConfig(
                 max_invocations=get(keys.MAX_INVOCATIONS),
@@ -245,6 +248,18 @@ class _Loader:
             on_disconnect=get(keys.ON_DISCONNECT_KEY),
             disconnect_grace=get(keys.DISCONNECT_GRACE),
         )
+
+    def _pair(
+        self, cert: Key[Path | None], key: Key[Path | None], get: Callable[[Key[Path | None]], Path | None]
+    ) -> tuple[Path, Path] | None:
+        """A certificate and its key: both, or none."""
+        one, other = get(cert), get(key)
+        if one and other:
+            return one, other
+        if one or other:
+            absent, present = (key, cert) if one else (cert, key)
+            self._report(ConfigProblem.missing(absent, f"{absent.name} is missing: {present.name} alone is of no use"))
+        return None
 
     def _secret(self, name: str, table: Mapping[str, object], where: str) -> Secret | None:
         """The table's own, else the variable that it names, else the one of all functions."""
@@ -294,7 +309,7 @@ class _Loader:
 
     def _report(self, problem: ConfigProblem) -> None:
         """The first problem of a key is the one to tell; what follows from it would only confuse."""
-        key = {key.name: key for key in keys.GATEWAY_KEYS}.get(problem.key)
+        key = {key.name: key for key in (*keys.GATEWAY_KEYS, *keys.FUNCTION_KEYS)}.get(problem.key)
         if self._file is not None and key is not None and problem.add.startswith("add: --"):
             add = f'add at the top of {self._file}: {key.name} = "{key.example}"'
             problem = ConfigProblem(problem.key, problem.text, add)

@@ -30,6 +30,7 @@ LOG = logging.getLogger("dialback")
 UNSENT_LIMIT = (
     128 << 10
 )  # bytes in the kernel, and as many in the transport: 256 KiB below the scheduler (PROTOCOL §2.5)
+TLS_FILES = ("DIALBACK_CA_FILE", "DIALBACK_CERT_FILE", "DIALBACK_KEY_FILE")  # PEM, in the function's environment
 NEXT_ADDRESS_DELAY = 0.25  # seconds before a host's next address is tried beside the first (RFC 8305 §8)
 
 
@@ -98,11 +99,15 @@ class WebSocketDial(asyncio.Protocol):
         self._take_events()
 
     def eof_received(self) -> bool:
-        self._lose("the gateway closed the connection")
+        # All that is seen of a client certificate that asyncio's server refused: it sends no alert.
+        self._lose("the gateway closed the connection" + ("" if self._is_open else " before it answered: see its log"))
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._lose(f"the connection was lost: {type(error).__name__}" if error else "the connection was closed")
+        # An alert of TLS 1.3 about our certificate comes after the handshake, and only its text says what it is.
+        self._lose(
+            f"the connection was lost: {type(error).__name__}: {error}" if error else "the connection was closed"
+        )
 
     def pause_writing(self) -> None:
         self._is_paused = True
@@ -217,7 +222,7 @@ async def dial(endpoint: Endpoint, headers: list[tuple[str, str]], listener: Lis
     """
     _warn_without_speedups()
     loop = asyncio.get_running_loop()
-    context = _tls_context(os.environ.get("DIALBACK_CA_FILE")) if endpoint.is_secure else None
+    context = _tls_context(*map(os.environ.get, TLS_FILES)) if endpoint.is_secure else None
     socket = WebSocketDial(endpoint, headers, listener)
     try:
         await loop.create_connection(
@@ -240,11 +245,19 @@ async def dial(endpoint: Endpoint, headers: list[tuple[str, str]], listener: Lis
 
 
 @lru_cache(maxsize=4)
-def _tls_context(ca_file: str | None) -> ssl.SSLContext:
-    """Certificates and names are always verified, against the system's authorities or `DIALBACK_CA_FILE` (PEM)."""
+def _tls_context(ca: str | None, cert: str | None, key: str | None) -> ssl.SSLContext:
+    """Names and certificates are always verified, against the system's authorities or those of the file `ca`; `cert`
+    and `key` are the function's own. Raises `DialFailed` where a file cannot be used."""
     import ssl
 
-    return ssl.create_default_context(cafile=ca_file or None)
+    try:
+        context = ssl.create_default_context(cafile=ca or None)
+        if cert or key:
+            context.load_cert_chain(cert or "", key or None)
+    except OSError as error:
+        given = ", ".join(f"{name}={file}" for name, file in zip(TLS_FILES, (ca, cert, key), strict=True) if file)
+        raise DialFailed(f"{given} cannot be used: {error}", is_final=True) from None
+    return context
 
 
 @lru_cache(maxsize=1)

@@ -14,6 +14,7 @@ REFUSALS: Final[dict[str, int]] = {
     "draining": 503,
     "version": 426,
     "wrong-node": 421,
+    "certificate": 403,
 }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
 from typing import Any, Final
 
 import aiohttp
@@ -37,10 +38,22 @@ def _keepalive_socket(info: Any) -> socket.socket:
 class FunctionUrl:
     """Begins with its pool, ends with `close`. It never retries: the pool decides what is tried again."""
 
-    def __init__(self, url: str, *, connections: int, resolver: abc.AbstractResolver | None = None) -> None:
-        """`connections`: as many as invocations may run at once, or they would wait for each other."""
+    def __init__(
+        self,
+        url: str,
+        *,
+        connections: int,
+        tls: ssl.SSLContext | None = None,
+        resolver: abc.AbstractResolver | None = None,
+    ) -> None:
+        """`connections`: as many as invocations may run at once, or they would wait for each other. `tls`: which
+        certificates are believed and shown; the system's authorities without it."""
         connector = aiohttp.TCPConnector(
-            limit=connections, keepalive_timeout=IDLE_TIMEOUT, resolver=resolver, socket_factory=_keepalive_socket
+            limit=connections,
+            keepalive_timeout=IDLE_TIMEOUT,
+            ssl=tls or True,
+            resolver=resolver,
+            socket_factory=_keepalive_socket,
         )
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=ANSWER_TIMEOUT)
         self._url = url

@@ -337,7 +337,7 @@ async def test_stopping_does_not_wait_for_ever() -> None:
 
 
 async def test_tls(tmp_path: Path) -> None:
-    context, trusting = await localhost_pair(tmp_path)
+    context, trusting = localhost_pair(tmp_path)
     async with listening(FakePool(answer(b"hello")), tls=context) as front:
         async with aiohttp.ClientSession() as session:
             url = f"https://localhost:{front.port}/"

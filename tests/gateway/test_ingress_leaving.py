@@ -118,7 +118,7 @@ async def test_who_waited_for_100_continue_may_be_sent_more_of_them() -> None:
 
 
 async def test_under_tls(tmp_path: Path) -> None:
-    server, trusting = await localhost_pair(tmp_path)
+    server, trusting = localhost_pair(tmp_path)
     async with listening(FakePool(), tls=server) as front:
         _, writer = await asyncio.open_connection("localhost", front.port, ssl=trusting)
         writer.write(get(b"POST / HTTP/1.1", UPLOAD))
