@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e import process
 from tests.e2e.patience import wait_for
 from tests.e2e.stack import Stack, free_port
 from tests.e2e.wire import ConnectionCut, WireResponse
@@ -169,11 +170,27 @@ class TestTime:
         assert result.returncode in BROKEN_TRANSFER and b"still here" in result.stdout
 
     def test_the_environment_was_not_killed_for_it(self, hurried: Stack) -> None:
+        """It has parked, and takes the next request."""
         before = hurried.environments
         assert_problem(answered(hurried, "/stuck"), 504, "response-timeout")
+        wait_for(lambda: all(process.state(environment) == "T" for environment in before))
         hurried.get("/hello")
-        assert set(before) <= set(hurried.environments)
+        assert hurried.environments == before
         assert not any("Task timed out" in line for line in hurried.function.lines)
+
+
+def test_a_gateways_timeout_cancels_the_code_and_costs_no_environment(fresh_stack: Callable[..., Stack]) -> None:
+    """Its invocation goes on: what comes when the code has stopped needs no other, cold one."""
+    stack = fresh_stack("paths.py:one", environments=3, serve={"timeouts-response-start": 0.5, "linger": 30})
+    stack.get("/hello")
+    before = stack.environments
+    for number in range(1, 4):
+        assert_problem(answered(stack, "/waits?note=late"), 504, "response-timeout")
+        wait_for(lambda number=number: stack.executions("late") == ["begun", "cancelled"] * number)
+        wait_for(lambda: stack.gauge("open_streams") == 0)
+        stack.get("/hello")
+    assert stack.environments == before
+    assert sum("START RequestId" in line for line in stack.function.lines) == 1
 
 
 def test_code_that_cannot_be_imported_is_a_502(fresh_stack: Callable[..., Stack]) -> None:
