@@ -22,11 +22,29 @@ def die_with(parent: int) -> None:
         os._exit(1)
 
 
+def note_events(descriptor: int) -> None:
+    """Set the byte of a shared file when the runtime has got an event, before the function sees it."""
+    import mmap
+
+    from awslambdaric.lambda_runtime_client import LambdaRuntimeClient
+
+    taken = mmap.mmap(descriptor, 1)  # not a pipe: a function may close every descriptor that it did not open
+    os.close(descriptor)
+    wait_next_invocation = LambdaRuntimeClient.wait_next_invocation
+
+    def wait_and_note(client: object) -> object:
+        event = wait_next_invocation(client)
+        taken[0] = 1
+        return event
+
+    LambdaRuntimeClient.wait_next_invocation = wait_and_note
+
+
 def main() -> None:
     """Arguments: the parent's process id, the control group's folder or "", the task root, the handler, the folder of
-    kept sources or "".
+    kept sources or "", the descriptor of the file for `note_events`.
     """
-    parent, group, root, handler, sources = sys.argv[1:6]
+    parent, group, root, handler, sources, taken = sys.argv[1:7]
     die_with(int(parent))
     if group:  # before any socket exists: a socket belongs to the group in which it was made
         with open(os.path.join(group, "cgroup.procs"), "w") as procs:
@@ -37,6 +55,7 @@ def main() -> None:
     sys.argv[1:] = [handler]
     if sources:  # not by `import`: the function may have a module of that name
         runpy.run_path(os.path.join(own_folder, "kept_sources.py"))["keep"](root, sources)
+    note_events(int(taken))
     runpy.run_module("awslambdaric", run_name="__main__", alter_sys=True)
 
 

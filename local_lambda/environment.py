@@ -5,10 +5,12 @@ It knows the Runtime API and the process; it knows nothing of HTTP fronts, nor o
 
 import asyncio
 import contextlib
+import mmap
 import os
 import re
 import shutil
 import signal
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable
@@ -59,6 +61,10 @@ class Environment:
         self._api = RuntimeApi(self._on_waiting, self._on_init_error)
         self._output = Output(self._forward)
         self._telemetry = Telemetry(self._forward)
+        self._taken_file = tempfile.TemporaryFile()
+        self._taken_file.write(bytes(1))
+        self._taken_file.flush()
+        self._taken = mmap.mmap(self._taken_file.fileno(), 1)
         self._last_words: deque[str] = deque(maxlen=LAST_WORDS)
         self._group: ControlGroup | None = None
         self._process: asyncio.subprocess.Process | None = None
@@ -87,20 +93,26 @@ class Environment:
         self._say(f"INIT_REPORT Init Duration: {duration}\tPhase: init\tStatus: error\tError Type: {error.type}")
         return error
 
-    async def serve(self, invocation: Invocation) -> Answer:
+    async def serve(self, invocation: Invocation) -> Answer | None:
         """Give it one event; return when it waits for the next one, and is frozen, or when it has ended.
 
-        Its state must be "idle".
+        None: its process had ended, or was ending, and no code has seen the event. Its state must be "idle" or "ended".
         """
+        if self.state == "ended":
+            return None
         self.state = "busy"
         self._polled = asyncio.get_running_loop().create_future()
         self._invocations += 1
         self._say(f"START RequestId: {invocation.id} Version: $LATEST")
         began = time.monotonic()
+        self._taken[0] = 0
         self._thaw()
         self._api.give(invocation, time.time() + self._settings.timeout)
         failure = await self._outcome(began)
         duration = time.monotonic() - began
+        if self.ended.done() and not self._taken[0]:
+            self._say(f"RequestId: {invocation.id} The process ended before it took the event")
+            return None
         self._output.drain()
         self._telemetry.drain()
         if failure is None and self.state == "busy":
@@ -165,19 +177,21 @@ class Environment:
                 str(self._settings.root),
                 self._settings.handler,
                 str(self._sources or ""),
+                str(self._taken_file.fileno()),
                 env=variables(self._settings, address, self.id, self._scratch)
                 | {TELEMETRY_VARIABLE: str(self._telemetry.write_end)},
                 cwd=self._settings.root,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=self._output.write_end,
                 stderr=self._output.write_end,
-                pass_fds=(self._telemetry.write_end,),
+                pass_fds=(self._telemetry.write_end, self._taken_file.fileno()),
                 start_new_session=True,
             )
             return self._process
         finally:
             self._output.handed_over()
             self._telemetry.handed_over()
+            self._taken_file.close()
 
     async def _outcome(self, began: float) -> FunctionError | None:
         """Wait for the end of an invocation and say what was wrong, if anything."""

@@ -14,7 +14,7 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
@@ -74,7 +74,7 @@ class HttpAnswer:
     body: bytes = b""
 
 
-Submit = Callable[[str, str, bytes], "asyncio.Task[Answer]"]
+Submit = Callable[[str, str, bytes], Awaitable[Answer]]
 """(request id, trace id, event) -> the answer to come; raises TooManyRequests."""
 
 
@@ -125,7 +125,7 @@ class FunctionUrl:
             message = f"Request must be smaller than {REQUEST_LIMIT} bytes for the InvokeFunction operation"
             return HttpAnswer(413, *_refusal("RequestTooLargeException", message))
         try:
-            answer = await asyncio.shield(self._submit(request_id, trace_id, payload))
+            answer = await self._submit(request_id, trace_id, payload)
         except TooManyRequests:
             return HttpAnswer(429, *_refusal("TooManyRequestsException", "Rate Exceeded."))
         if isinstance(answer, FunctionError):

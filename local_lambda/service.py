@@ -37,10 +37,11 @@ class LocalLambda:
         self._front = FunctionUrl(self._submit, self._say)
         self._fleet: set[Environment] = set()
         self._idle: list[Environment] = []  # the last one used is the first one to be used again
-        self._serving: dict[Environment, asyncio.Task[Answer]] = {}
+        self._serving: dict[Environment, asyncio.Task[Answer | None]] = {}
         self._reapers: dict[Environment, asyncio.TimerHandle] = {}
         self._reaping: set[asyncio.Task[None]] = set()
         self._spare: tuple[Environment, Path] | None = None  # initialised, and waiting for `reload`; and its sources
+        self._is_stopping = False
         self._sources: Path | None = None  # what environments import; None: what is on disk
 
     async def start(self, host: str, port: int) -> str:
@@ -95,6 +96,7 @@ class LocalLambda:
 
     async def stop(self, *, grace: float = 2.0) -> None:
         """Take no more requests, give those at work `grace` seconds, and leave no process behind."""
+        self._is_stopping = True
         self._front.refuse()
         old = self._withdraw()
         if self._spare is not None:
@@ -114,22 +116,34 @@ class LocalLambda:
         """Those that new requests may get, at this moment."""
         return tuple(environment.snapshot for environment in self._fleet)
 
-    def _submit(self, request_id: str, trace_id: str, event: bytes) -> asyncio.Task[Answer]:
-        """Find an environment for an event. Raises TooManyRequests. It is served also if nobody awaits the answer."""
+    async def _submit(self, request_id: str, trace_id: str, event: bytes) -> Answer:
+        """Have an event served, also if whoever awaits the answer is cancelled. Raises TooManyRequests."""
+        arn = f"arn:aws:lambda:{region()}:{ACCOUNT}:function:{self._settings.name}"
+        invocation = Invocation(request_id, event, arn, trace_id)
+        while True:
+            environment = self._take()
+            was_idle = environment.state == "idle"
+            task = asyncio.create_task(self._serve(environment, invocation))
+            self._serving[environment] = task
+            answer = await asyncio.shield(task)
+            if answer is not None:
+                return answer
+            if not was_idle:  # each new one might end like this
+                return FunctionError("Runtime.ExitError", "the process ended before it took its first event")
+
+    def _take(self) -> Environment:
+        """One that nobody uses. Raises TooManyRequests."""
         while self._idle and self._idle[-1].state == "ended":  # its process ended by itself, and is being cleared up
             self._forget(self._idle[-1])
         if self._idle:
             environment = self._idle.pop()
             self._reapers.pop(environment).cancel()
-        elif len(self._fleet) < self._settings.environments:
+        elif len(self._fleet) < self._settings.environments and not self._is_stopping:
             environment = self._environment(self._settings, self._sources)
             self._enlist(environment)
         else:
             raise TooManyRequests
-        arn = f"arn:aws:lambda:{region()}:{ACCOUNT}:function:{self._settings.name}"
-        task = asyncio.create_task(self._serve(environment, Invocation(request_id, event, arn, trace_id)))
-        self._serving[environment] = task
-        return task
+        return environment
 
     def _environment(self, settings: FunctionSettings, sources: Path | None) -> Environment:
         assert self._scratch is not None
@@ -139,7 +153,7 @@ class LocalLambda:
         self._fleet.add(environment)
         environment.ended.add_done_callback(lambda _: self._forget(environment))
 
-    async def _serve(self, environment: Environment, invocation: Invocation) -> Answer:
+    async def _serve(self, environment: Environment, invocation: Invocation) -> Answer | None:
         try:
             if environment.state == "starting":
                 error = await environment.start()

@@ -212,6 +212,39 @@ async def test_each_environment_serves_one_invocation_at_a_time(run: Run) -> Non
     assert sum(environment.invocations for environment in environments) == 100
 
 
+async def test_an_event_that_meets_a_dying_process_goes_to_another_one(run: Run, tmp_path: Path) -> None:
+    """Half of these met it before anybody knew, and were answered 502."""
+    noted = tmp_path / "noted"
+    function = await run(
+        "def handler(event, context):\n"
+        f"  with open({str(noted)!r}, 'a') as file: file.write(event['rawQueryString'] + ' ')\n"
+    )
+    for number in range(16):
+        assert await function.get(f"?{number}") == (200, "null")
+        pid = function.only.pid
+        await eventually(lambda pid=pid: process_state(pid) == "T")
+        os.kill(pid, signal.SIGKILL)
+        await asyncio.sleep(number % 4 * 0.0005)
+        assert await function.get(f"?{number}+") == (200, "null")
+    events = noted.read_text().split()
+    assert events == [f"{number}{again}" for number in range(16) for again in ("", "+")]  # each exactly once
+    assert any("ended before it took the event" in text for text in function.lines("platform"))
+
+
+async def test_an_event_that_was_taken_is_not_given_to_another_one(run: Run, tmp_path: Path) -> None:
+    """Whatever the function did to its descriptors before it ended."""
+    noted = tmp_path / "noted"
+    function = await run(
+        "import os\n"
+        "def handler(event, context):\n"
+        f"  with open({str(noted)!r}, 'a') as file: file.write('x')\n"
+        "  os.closerange(0, 1000)\n"
+        "  os._exit(0)\n"
+    )
+    assert await function.get() == (502, "Internal Server Error")
+    assert noted.read_text() == "x"
+
+
 async def test_warm_invocations_are_quick(run: Run) -> None:
     function = await run(HELLO)
     await function.get()
