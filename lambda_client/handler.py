@@ -141,6 +141,28 @@ def form_of(fn: Callable[..., Any]) -> Form:
     return Form(takes_event=len(positional) == 2, is_async=_is_async(fn))
 
 
+def check_app(app: object, arity: int, wanted: str) -> None:
+    """Raises `TypeError` where `app` cannot be called with `arity` arguments, 3 for ASGI and 2 for WSGI."""
+    if callable(app):
+        try:
+            signature = inspect.signature(app)
+        except ValueError:  # in C, without one
+            return
+        if _takes(signature, arity):
+            return
+        if _takes(signature, 5 - arity):
+            wanted += f"; this takes {5 - arity} arguments, as what {'wsgi' if arity == 3 else 'asgi'}_handler serves"
+    raise TypeError(f"{app!r}: {wanted}")
+
+
+def _takes(signature: inspect.Signature, count: int) -> bool:
+    try:
+        signature.bind(*range(count))
+    except TypeError:
+        return False
+    return True
+
+
 def _is_async(fn: Any) -> bool:
     while isinstance(fn, partial):
         fn = fn.func

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+NOT_HTTP = "not a request of payload format 2.0 (Function URL, HTTP API)"
+
 _TOO_LARGE = (
     f"The request's body is above the {EVENT_BODY_LIMIT} bytes that fit into an event. "
     "A handler that takes one parameter, the request, streams a body of any size.\n"
@@ -68,10 +70,7 @@ class RequestHandler:
 
     def answer(self, event: Any, context: LambdaContext, environment: Environment) -> Any:
         if not is_http(event):
-            raise ValueError(
-                "not a request of payload format 2.0 (Function URL, HTTP API): "
-                "a handler of other events takes (event, context)"
-            )
+            raise ValueError(f"{NOT_HTTP}: a handler of other events takes (event, context)")
         stream = BufferedStream(event, context)
         environment.run(self.serve(stream, environment))
         return stream.answer()

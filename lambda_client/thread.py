@@ -6,9 +6,11 @@ The thread hands pieces over one at a time and waits while too much is held; the
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -33,7 +35,7 @@ class ThreadRun:
         self._pieces: deque[Any] = deque()
         self._held = 0
         self._room = threading.Condition()
-        self._is_stopped = False
+        self.is_stopped = False
         self._news = asyncio.Event()
         self._is_told = False  # the loop has been woken and has not looked yet
         self._ended: asyncio.Future[None] = self._loop.create_future()
@@ -61,8 +63,8 @@ class ThreadRun:
     def _iterate(self, pieces: Iterator[Any]) -> None:
         """Closed at the end, and where it is when nobody takes any more: in this thread, as a generator must be."""
         try:
-            while not self._is_stopped:
-                self._put(next(pieces))
+            while not self.is_stopped:
+                self.put(next(pieces))
         except StopIteration:
             pass
         finally:
@@ -70,12 +72,12 @@ class ThreadRun:
             if close is not None:
                 close()
 
-    def _put(self, piece: Any) -> None:
+    def put(self, piece: Any) -> None:
         """Hand a piece over; waits for room."""
         with self._room:
-            while self._held >= HELD_LIMIT and not self._is_stopped:
+            while self._held >= HELD_LIMIT and not self.is_stopped:
                 self._room.wait()
-            if self._is_stopped:
+            if self.is_stopped:
                 return
             self._held += _cost(piece)
             self._pieces.append(piece)
@@ -87,7 +89,7 @@ class ThreadRun:
         try:
             self._loop.call_soon_threadsafe(callback, *arguments)
         except RuntimeError:
-            self._is_stopped = True  # the environment has ended before its code
+            self.is_stopped = True  # the environment has ended before its code
 
     # In the loop
 
@@ -120,7 +122,7 @@ class ThreadRun:
     async def stop(self, is_abandoned: Callable[[], bool]) -> None:
         """Take no more pieces; returns when the code has stopped, which nothing can hurry, or when it is abandoned."""
         with self._room:
-            self._is_stopped = True
+            self.is_stopped = True
             self._pieces.clear()
             self._room.notify()
         if self._job.cancel():
@@ -152,6 +154,20 @@ def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | Non
 
 def _cost(piece: Any) -> int:
     return PIECE_COST + (len(piece) if isinstance(piece, (str, bytes, bytearray, memoryview)) else 0)
+
+
+@contextmanager
+def short_turns() -> Iterator[None]:
+    """Threads that compute get short turns: each would have the loop wait 5 ms, at its every step, when time is scarce.
+
+    Source: Python, "sys.setswitchinterval".
+    """
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(usual / 25)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(usual)
 
 
 def wait_in_thread(loop: asyncio.AbstractEventLoop, call: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
