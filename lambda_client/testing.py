@@ -59,6 +59,8 @@ class TestResponse:
         self.headers = headers
         self.trailers = Headers([])
         """The trailers, once the body was read."""
+        self.interim = [(status, Headers(fields)) for status, fields in exchange.interim]
+        """The interim responses before it, 103 for example: status and fields."""
         self._exchange = exchange
         self._body: bytes | None = None
 

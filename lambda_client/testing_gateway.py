@@ -27,6 +27,7 @@ class Exchange:
         self.id = os.urandom(16)
         self.method, self.target, self.headers, self.options = head
         self.news: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self.interim: list[tuple[int, Any]] = []  # 1xx responses: status, fields
         self.number = 0
         self.end: GatewayEnd | None = None
         self.opened = threading.Event()
@@ -180,6 +181,8 @@ class GatewayEnd:
             elif exchange.method == b"HEAD" or event.response.status in (204, 304):
                 self.session.stop(exchange.number, frames.Code.NO_ERROR)
                 exchange.news.put(("end", []))
+        elif isinstance(event, events.InformationalReceived):
+            exchange.interim.append((event.status, event.headers))
         elif isinstance(event, events.DataReceived):
             if len(event.data):
                 exchange.news.put(("data", bytes(event.data)))
