@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import socket
 from collections.abc import Awaitable, Callable
-from http import HTTPMethod
 from typing import Any, Final, Protocol, cast
 
-from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web import BaseRequest, RequestHandler, Server, StreamResponse
 from aiohttp.web_protocol import _ErrInfo
@@ -22,16 +19,13 @@ from aiohttp.web_protocol import _ErrInfo
 from gateway.errors import Problem, RequestRefused
 from gateway.leave_probe import LeaveProbe
 from gateway.limits import HttpLimits
+from gateway.parse_error import problem_of
 
 LOG: Final = logging.getLogger("dialback.http")
-#: aiohttp says it with a plain BadHttpMessage; a test holds the words.
-TOO_MANY_FIELDS: Final = "Too many headers received"
-KNOWN: Final = b"|".join(method.value.encode("ascii") for method in HTTPMethod)
-#: A request line with a method that llhttp does not know (RFC 9110, section 9.1: a token, else it is no request).
-UNKNOWN_METHOD: Final = re.compile(rb"(?:\r\n)*(?!(?:%b) )[!#$%%&'*+.^_`|~0-9A-Za-z-]+ [!-~]+ HTTP/1\.[01]\r\n" % KNOWN)
 #: aiohttp compares a name with what is left of the one before it, so its own bound on a field is not exact:
 #: `request_head` keeps ours.
 PARSER_FIELD_SLACK: Final = 2
+CUT_SHORT: Final = Problem("bad-request", "The body ended before it was whole.")
 TCP_NOTSENT_LOWAT: Final[int | None] = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 
 
@@ -57,6 +51,9 @@ class CurrentRequest(Protocol):
     """What a connection tells the request that it is serving."""
 
     def client_gone(self, reason: str) -> None: ...
+    def half_closed(self) -> None:
+        """The client sends nothing more, and may be reading."""
+
     def client_paused(self) -> None: ...
     def client_resumed(self) -> None: ...
     def held_back(self) -> None:
@@ -85,6 +82,7 @@ class ClientConnection(RequestHandler):
         "_refuser",
         "current",
         "failure",
+        "is_half_closed",
         "_is_deaf",
         "_newest",
         "_seen",
@@ -118,6 +116,8 @@ class ClientConnection(RequestHandler):
         self.current: CurrentRequest | None = None
         self.failure: Problem | None = None
         """Why nothing more is understood on this connection."""
+        self.is_half_closed = False
+        """The client has sent its last byte, within a request that nobody serves yet."""
         self._is_deaf = False
         self._newest: StreamReader = EMPTY_PAYLOAD  # the body of the request that was parsed last
         self._seen = 0  # bytes of that body, when last looked at
@@ -175,18 +175,25 @@ class ClientConnection(RequestHandler):
         if self.current is not None:
             self.current.client_gone("client left")
 
-    def eof_received(self) -> None:
+    def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp's says None; asyncio asks for either
         """A client that closes its half has gone: no browser or library does so and goes on reading. (Else asyncio
-        would wait until it has taken all that was written.)"""
+        would wait until it has taken all that was written.) Only a body that is cut short is answered, now or, if True,
+        by its request's task, which has not begun."""
         if self.current is not None:
-            self.current.client_gone("client left")
+            self.current.half_closed()
+        elif not (self._is_deaf or self._newest.is_eof()):
+            self.is_half_closed = True
+            self._fail(CUT_SHORT)
+            return self.ssl_context is None  # TLS has no halves
+        return False
 
     def _looked(self) -> None:
         if self.current is not None:
             self.current.held_back()
 
     def _left(self) -> None:
-        self.eof_received()
+        if self.current is not None:
+            self.current.client_gone("client left")
         if self.transport is not None:
             self.transport.abort()
 
@@ -232,7 +239,7 @@ class ClientConnection(RequestHandler):
                 self._head_timer = None
             newest, self._newest = self._messages[-1]
             if isinstance(newest, _ErrInfo):
-                self._fail(_problem_of(newest.exc, data, self._limits))
+                self._fail(problem_of(newest.exc, data, self._limits))
                 return
         elif self._newest.total_bytes == self._seen and not self._upgraded:
             self._idle += len(data)
@@ -310,6 +317,8 @@ class ClientConnection(RequestHandler):
         if transport is None or transport.is_closing():
             return
         self._is_deaf = True
+        if self.is_half_closed:
+            return
         try:
             if transport.can_write_eof():
                 transport.write_eof()
@@ -387,14 +396,3 @@ def connection_of(request: BaseRequest) -> ClientConnection:
 async def _comes(event: asyncio.Future[None], timeout: float | None) -> bool:
     """Wait at most `timeout` seconds for it."""
     return bool((await asyncio.wait((event,), timeout=timeout))[0])
-
-
-def _problem_of(error: BaseException, data: bytes, limits: HttpLimits) -> Problem:
-    """Which of our errors a parser's is; nothing of its text, which quotes the client, goes further."""
-    if isinstance(error, LineTooLong):
-        return Problem("target-too-long" if error.args[1] == limits.request_line else "header-too-large")
-    if isinstance(error, BadHttpMethod) and UNKNOWN_METHOD.match(data):
-        return Problem("not-implemented", "The method is not one that is registered for HTTP.")
-    if getattr(error, "message", "") == TOO_MANY_FIELDS:
-        return Problem("header-too-large", f"At most {limits.header_count} fields.")
-    return Problem("bad-request")

@@ -16,7 +16,7 @@ from aiohttp.streams import StreamReader
 from aiohttp.web import BaseRequest, StreamResponse
 
 from gateway.admission import Admission
-from gateway.client_connection import CLOSE, KEEP, connection_of
+from gateway.client_connection import CLOSE, CUT_SHORT, KEEP, connection_of
 from gateway.deadlines import Deadlines
 from gateway.detached import Detached
 from gateway.errors import PoolRefusal, Problem, RequestRefused
@@ -149,11 +149,19 @@ class ClientRequest(ResponseWriter):
         exchange = self.exchange
         if exchange.client is not self:
             return
-        if self._terms.on_disconnect != "cancel" and exchange.can_detach:
+        if self._outlives_client:
             self.keep_alive = False
             Detached(exchange, self._terms, reason)
         else:
             exchange.client_gone(reason)
+
+    def half_closed(self) -> None:
+        """Whoever sent a whole request has gone; who sent a part of one is told so, while there is still an answer to
+        give."""
+        if self._content.is_eof() or self.exchange.has_response_begun or self._outlives_client:
+            self.client_gone("client left")
+        else:
+            self.body_broken(CUT_SHORT)
 
     def client_paused(self) -> None:
         """The transport is full."""
@@ -163,6 +171,10 @@ class ClientRequest(ResponseWriter):
         """The transport has room."""
         self.is_paused = False
         self.exchange.client_resumed()
+
+    @property
+    def _outlives_client(self) -> bool:
+        return self._terms.on_disconnect != "cancel" and self.exchange.can_detach
 
     @property
     def is_body_awaited(self) -> bool:
@@ -299,6 +311,7 @@ class ClientRequest(ResponseWriter):
     async def _finish(self) -> StreamResponse:
         """Leave the connection ready for the next request, or say that it closes."""
         connection = self._connection
+            connection.close_in_time()
         if self._transport.is_closing():
             return CLOSE
         self.flush()

@@ -65,6 +65,8 @@ class Ingress:
         connection = connection_of(request)
         if connection.transport is None or connection.transport.is_closing():
             return CLOSE
+        if connection.is_half_closed and request.content.is_eof():
+            return CLOSE  # it was whole, and its client has gone
         try:
             head = read_request_head(request, self.limits, self._forwarding)
             if connection.failure is not None and not request.content.is_eof():

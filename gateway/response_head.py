@@ -17,6 +17,8 @@ HOP_BY_HOP: Final = frozenset(
     b"connection keep-alive proxy-connection te trailer transfer-encoding upgrade"
     b" proxy-authenticate proxy-authorization".split()
 )
+#: Trailer goes on where trailers may: that is the writer's to say, who chooses the framing.
+NOT_IN_RESPONSES: Final = HOP_BY_HOP - {b"trailer"}
 #: Fields that have no place in trailers (RFC 9110, section 6.5.1) or in interim responses: framing, routing, caching.
 ONLY_IN_FINAL_HEADS: Final = HOP_BY_HOP | frozenset(
     b"authorization cache-control content-encoding content-length content-range content-type host max-forwards"
@@ -25,7 +27,7 @@ ONLY_IN_FINAL_HEADS: Final = HOP_BY_HOP | frozenset(
 NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 FORBIDDEN_IN_VALUE: Final = re.compile(rb"[\r\n\0]")
 DIGITS: Final = re.compile(rb"[0-9]{1,18}")
-BODILESS_STATUSES: Final = frozenset((204, 304))
+BODILESS_STATUSES: Final = frozenset((204, 205, 304))
 
 
 class ResponseRefused(Exception):
@@ -39,11 +41,11 @@ class ResponseHead:
     status: int
     """200–599."""
     headers: list[Pair]
-    """Without hop-by-hop fields and without Content-Length."""
+    """Without hop-by-hop fields but Trailer, and without Content-Length."""
     length: int | None
     """Content-Length: bytes of body to come, or (HEAD, 304) that would have come; None: not said."""
     is_bodiless: bool
-    """HEAD, 204 or 304: no body follows, whatever the head says (RFC 9112, section 6.3)."""
+    """HEAD, 204, 205 or 304: no body follows, whatever the head says (RFC 9112, section 6.3)."""
 
 
 def judge_response(method: bytes, status: int, headers: Iterable[Pair], end: bool) -> ResponseHead:
@@ -53,10 +55,12 @@ def judge_response(method: bytes, status: int, headers: Iterable[Pair], end: boo
     """
     if not 200 <= status <= 599:
         raise ResponseRefused(f"status {status} is not a final HTTP status")
-    kept, length = _without_length(clean_fields(headers, HOP_BY_HOP))
+    kept, length = _without_length(clean_fields(headers, NOT_IN_RESPONSES))
     is_bodiless = method == b"HEAD" or status in BODILESS_STATUSES
     if status == 204:
         length = None  # RFC 9110, section 8.6: never with 204
+    elif status == 205:
+        length = 0  # RFC 9110, section 15.3.6: it has no content, and clients look for its end
     if end and not is_bodiless and length:
         raise ResponseRefused(f"content-length is {length}, but there is no body")
     return ResponseHead(status, kept, length, is_bodiless)

@@ -105,17 +105,20 @@ class ResponseWriter:
         if self.awaits_continue:
             self.keep_alive = False
         parts = [_status_line(head.status)]
+        framing = self._frame(head, end)
         names = set()
         for name, value in head.headers:
             if name == b"date" and name in names:
                 continue
+            if name == b"trailer" and self._framing is not Framing.CHUNKED:
+                continue  # what it announces would be dropped
             names.add(name)
             parts += (name, b": ", value, b"\r\n")
         if b"date" not in names:
             parts += (b"date: ", bytes(DATE), b"\r\n")
         if b"x-request-id" not in names:
             parts += (b"x-request-id: ", self._request_id, b"\r\n")
-        parts.append(self._frame(head, end))
+        parts.append(framing)
         if not self.keep_alive:
             parts.append(b"connection: close\r\n")
         elif not self._is_http11:

@@ -178,7 +178,7 @@ class GatewayEnd:
             exchange.news.put(("head", (event.response.status, event.response.headers)))
             if event.end:
                 exchange.news.put(("end", []))
-            elif exchange.method == b"HEAD" or event.response.status in (204, 304):
+            elif exchange.method == b"HEAD" or event.response.status in (204, 205, 304):
                 self.session.stop(exchange.number, frames.Code.NO_ERROR)
                 exchange.news.put(("end", []))
         elif isinstance(event, events.InformationalReceived):

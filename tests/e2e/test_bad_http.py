@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import socket
 import time
 from collections.abc import Callable, Iterator
 
@@ -134,6 +135,19 @@ def test_an_upload_shorter_than_its_length_cancels_the_functions_code(unimpresse
         wait_for(lambda: "hello" in stack.executions("short"))
     wait_for(lambda: "gone" in stack.executions("short"))
     assert "whole" not in stack.executions("short"), "a cut upload looked whole"
+
+
+def test_an_upload_that_is_cut_short_is_answered_while_its_client_reads(unimpressed: Stack) -> None:
+    stack = unimpressed
+    with stack.connect() as connection:
+        connection.request("POST", "/heard?note=half", "Content-Length: 100")
+        connection.send(b"hello")
+        wait_for(lambda: "hello" in stack.executions("half"))
+        connection.socket.shutdown(socket.SHUT_WR)
+        response = connection.response()
+    assert response.status == 400 and response.value(b"content-type") == b"application/problem+json"
+    wait_for(lambda: "gone" in stack.executions("half"))
+    assert "whole" not in stack.executions("half"), "a cut upload looked whole"
 
 
 def test_the_gateways_own_paths_refuse_what_is_not_for_them(stack: Stack) -> None:

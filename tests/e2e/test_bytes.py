@@ -175,6 +175,7 @@ def test_several_set_cookie_and_repeated_fields_arrive_apart(stack: Stack) -> No
 
 def test_trailers_follow_the_body(stack: Stack) -> None:
     response = answered(stack, "/trailers", "TE: trailers")
+    assert response.value(b"trailer") == b"x-sha256", "nobody was told what would follow"
     assert dict(response.trailers) == {
         b"x-sha256": hashlib.sha256(response.body).hexdigest().encode(),
         b"x-second": b"2",
@@ -197,8 +198,8 @@ def test_head_has_the_headers_and_no_body(stack: Stack) -> None:
         assert connection.response().body.startswith(b"hello ")
 
 
-@pytest.mark.parametrize("code", [204, 304])
-def test_204_and_304_have_no_body_and_the_connection_goes_on(stack: Stack, code: int) -> None:
+@pytest.mark.parametrize("code", [204, 205, 304])
+def test_204_205_and_304_have_no_body_and_the_connection_goes_on(stack: Stack, code: int) -> None:
     with stack.connect() as connection:
         connection.request("GET", f"/status?code={code}")
         response = connection.response()

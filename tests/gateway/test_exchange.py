@@ -258,7 +258,9 @@ def test_informational(status: int, told: list[str]) -> None:
     assert record.told == []
 
 
-@pytest.mark.parametrize(("method", "status"), [(b"HEAD", 200), (b"GET", 204), (b"GET", 304), (b"HEAD", 404)])
+@pytest.mark.parametrize(
+    ("method", "status"), [(b"HEAD", 200), (b"GET", 204), (b"GET", 205), (b"GET", 304), (b"HEAD", 404)]
+)
 def test_a_body_that_nobody_will_see_is_stopped_at_the_head(method: bytes, status: int) -> None:
     exchange, record = exchange_in("request_sent", method=method, has_body=False)
     exchange.response(status, [(b"content-length", b"10")])

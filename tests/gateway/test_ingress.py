@@ -46,7 +46,15 @@ async def test_no_body() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "status", "length"), [(b"HEAD", 200, "5"), (b"GET", 304, "5"), (b"GET", 204, None), (b"HEAD", 204, None)]
+    ("method", "status", "length"),
+    [
+        (b"HEAD", 200, "5"),
+        (b"GET", 304, "5"),
+        (b"GET", 204, None),
+        (b"HEAD", 204, None),
+        (b"GET", 205, "0"),
+        (b"HEAD", 205, "0"),
+    ],
 )
 async def test_responses_without_a_body_keep_the_connection(method: bytes, status: int, length: str | None) -> None:
     async with listening(FakePool(answer(b"hello", status=status, length=True))) as front:
@@ -85,6 +93,23 @@ async def test_trailers() -> None:
     assert body == b"0\r\nx-sum: 1\r\n\r\n"
     _, _, body = await ask(FakePool(answer(b"hello", trailers=[(b"x-sum", b"1")])), get(b"GET / HTTP/1.0"))
     assert body == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("line", "length", "is_said"),
+    [
+        (b"GET / HTTP/1.1", False, True),
+        (b"GET / HTTP/1.1", True, False),
+        (b"GET / HTTP/1.0", False, False),
+        (b"HEAD / HTTP/1.1", False, False),
+    ],
+)
+async def test_trailers_are_announced_where_there_is_a_place_for_them(line: bytes, length: bool, is_said: bool) -> None:
+    announced = [(b"Trailer", b"x-sum"), (b"Trailer", b"x-more")]
+    async with listening(FakePool(answer(b"hello", headers=announced, length=length, trailers=()))) as front:
+        head = (await front.ask(get(line, CLOSE))).partition(b"\r\n\r\n")[0]
+    said = [row for row in head.split(b"\r\n") if row.startswith(b"trailer")]
+    assert said == ([b"trailer: x-sum", b"trailer: x-more"] if is_said else [])
 
 
 async def test_empty_pieces_do_not_end_a_chunked_body() -> None:

@@ -7,12 +7,18 @@ import hashlib
 import http.client
 import json
 import random
+import socket
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
 
 import pytest
 
 from gateway.exchange import Exchange
 from gateway.limits import HttpLimits
 from protocol.frames import Code
+from tests.gateway.certificate import localhost_pair
 from tests.gateway.function_fake import FakePool, FakeStream, answer, listening
 from tests.gateway.test_ingress_malformed import CHUNKED, get, parsed
 
@@ -159,20 +165,112 @@ async def test_no_100_continue_for_http_1_0_or_without_a_body(request_: bytes) -
 # Uploads that break off
 
 
-@pytest.mark.parametrize("start", [post(10) + b"abc", CHUNKED + b"A\r\nabc", CHUNKED + b"3\r\nabc\r\n"])
+def bad_request(answer: bytes) -> bool:
+    """Whether it is the whole answer to a request that was cut short, and the connection's last."""
+    status, fields, body = parsed(answer)
+    assert (status, fields["connection"]) == (400, "close")
+    return bool(json.loads(body)["type"] == "urn:dialback:error:bad-request")
+
+
+CUT_SHORT = pytest.mark.parametrize("start", [post(10) + b"abc", CHUNKED + b"A\r\nabc", CHUNKED + b"3\r\nabc\r\n"])
+
+
+@CUT_SHORT
 @pytest.mark.parametrize("is_half", [False, True])
-async def test_a_client_that_leaves_its_upload(start: bytes, is_half: bool) -> None:
+@pytest.mark.parametrize("has_begun", [False, True])
+async def test_a_client_that_leaves_its_upload(start: bytes, is_half: bool, has_begun: bool) -> None:
     async with listening(FakePool()) as front:
         client = await front.connect()
         client.send(start)
         stream = await front.pool.opened.get()
         await stream.until(lambda: stream.body == b"abc")
+        if has_begun:
+            stream.exchange.response(200, ())
+            await client.head()
         if is_half:
             client.writer.write_eof()
+            rest = await client.rest()
+            assert rest == b"" if has_begun else bad_request(rest)
         else:
             await client.close()
         exchange = await front.ended.get()
-    assert (exchange.state, stream.told, stream.has_ended) == ("cancelled", ["cancel CANCELLED"], False)
+    assert exchange.state == ("cancelled" if has_begun else "refused")
+    assert (stream.told, stream.has_ended) == (["cancel CANCELLED"], False)
+
+
+@CUT_SHORT
+async def test_an_upload_that_is_cut_short_at_once(start: bytes) -> None:
+    """Head, half of a body and FIN in one: the gateway may see all three before it serves the request."""
+    async with listening(FakePool(), limits=HttpLimits(linger=60)) as front:
+        client = await front.connect()
+        client.send(start)
+        client.writer.write_eof()
+        async with asyncio.timeout(30):
+            assert bad_request(await client.rest())
+        for connection in list(front.server.connections):
+            await asyncio.wait_for(connection.shutdown(0), 30)
+
+
+async def test_an_upload_that_is_cut_short_in_the_queue() -> None:
+    pool = FakePool()
+    pool.gate = asyncio.Event()
+    async with listening(pool) as front:
+        client = await front.connect()
+        client.send(post(10) + b"abc")
+        await pool.entered.wait()
+        client.writer.write_eof()
+        assert bad_request(await client.rest())
+        await pool.left.wait()
+        assert (await front.ended.get()).state == "refused"
+
+
+async def test_a_whole_request_before_one_that_is_cut_short_has_lost_its_client() -> None:
+    async with listening(FakePool()) as front:
+        client = await front.connect()
+        client.send(get() + post(10) + b"abc")
+        stream = await front.pool.opened.get()
+        client.writer.write_eof()
+        assert await client.rest() == b""
+        assert ((await front.ended.get()).state, stream.told) == ("cancelled", ["cancel CANCELLED"])
+
+
+async def test_a_whole_request_and_the_end_of_its_connection_at_once() -> None:
+    async with listening(FakePool()) as front:
+        client = await front.connect()
+        client.send(post(3) + b"abc")
+        client.writer.write_eof()
+        assert await client.rest() == b""
+
+
+async def test_an_upload_that_is_cut_short_under_tls(tmp_path: Path) -> None:
+    """`close_notify` ends a half; asyncio's own client cannot send one and read on."""
+    server, trusting = localhost_pair(tmp_path)
+    loop = asyncio.get_running_loop()
+    async with listening(FakePool(), tls=server) as front:
+        received, sent = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = trusting.wrap_bio(received, sent, server_hostname="localhost")
+        with socket.socket() as connection:
+            connection.setblocking(False)
+            await loop.sock_connect(connection, ("127.0.0.1", front.port))
+
+            async def finished(step: Callable[[], object]) -> object:
+                while True:
+                    try:
+                        return step()
+                    except ssl.SSLWantReadError:
+                        await loop.sock_sendall(connection, sent.read())
+                        received.write(await asyncio.wait_for(loop.sock_recv(connection, 1 << 16), 10))
+
+            await finished(client.do_handshake)
+            client.write(post(10) + b"abc")
+            await loop.sock_sendall(connection, sent.read())
+            stream = await front.pool.opened.get()
+            await stream.until(lambda: stream.body == b"abc")
+            with pytest.raises(ssl.SSLWantReadError):
+                client.unwrap()
+            answer = bytes(cast(bytes, await finished(lambda: client.read(1 << 16))))
+            assert bad_request(answer)
+        assert ((await front.ended.get()).state, stream.told) == ("refused", ["cancel CANCELLED"])
 
 
 @pytest.mark.parametrize("has_begun", [False, True])
