@@ -47,7 +47,7 @@ def invitation_in(event: object) -> str | None:
 
         try:
             holder = json.loads(event_body(event))
-        except ValueError:
+        except (ValueError, RecursionError):  # the second: arrays in arrays without end
             raise errors.InvitationRefused("malformed") from None
     token = holder.get(invitation.INVITATION_KEY) if isinstance(holder, dict) else None
     if not isinstance(token, str):

@@ -48,7 +48,8 @@ class Endpoint(NamedTuple):
         parts = urlsplit(url)
         if parts.scheme not in DEFAULT_PORTS or not parts.hostname or "@" in parts.netloc or parts.fragment:
             raise ValueError("not a ws:// or wss:// URL")
-        return cls(parts.scheme, parts.hostname, parts.port or DEFAULT_PORTS[parts.scheme], parts.path, parts.query)
+        port = DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port
+        return cls(parts.scheme, parts.hostname, port, parts.path, parts.query)
 
     def matches(self, pattern: Endpoint) -> bool:
         """Scheme, host and port are the pattern's; a leading `*.` of its host stands for exactly one label."""

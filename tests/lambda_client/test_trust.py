@@ -83,6 +83,7 @@ ALLOWED = [
 ]
 NOT_ALLOWED = [
     ("wss://gw.example.com", "wss://gw.example.com:444/x"),
+    ("wss://gw.example.com", "wss://gw.example.com:0/x"),
     ("wss://gw.example.com", "wss://evil.com/x"),
     ("wss://gw.example.com", "wss://gw.example.com.evil.com/x"),
     ("wss://gw.example.com", "wss://gw.example.com@evil.com/x"),
