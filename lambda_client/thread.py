@@ -6,11 +6,9 @@ The thread hands pieces over one at a time and waits while too much is held; the
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -154,20 +152,6 @@ def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | Non
 
 def _cost(piece: Any) -> int:
     return PIECE_COST + (len(piece) if isinstance(piece, (str, bytes, bytearray, memoryview)) else 0)
-
-
-@contextmanager
-def short_turns() -> Iterator[None]:
-    """Threads that compute get short turns: each would have the loop wait 5 ms, at its every step, when time is scarce.
-
-    Source: Python, "sys.setswitchinterval".
-    """
-    usual = sys.getswitchinterval()
-    sys.setswitchinterval(usual / 25)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(usual)
 
 
 def wait_in_thread(loop: asyncio.AbstractEventLoop, call: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
