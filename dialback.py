@@ -7,7 +7,9 @@ a function's zip has only the base install, so this module must import without i
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING, Any
 
+import lambda_client
 from lambda_client import (
     ClientDisconnected,
     Request,
@@ -18,18 +20,29 @@ from lambda_client import (
     stream_handler,
 )
 
+if TYPE_CHECKING:
+    from lambda_client import asgi_handler
+
 __all__ = [
     "ClientDisconnected",
     "Request",
     "RequestIdFilter",
     "Response",
     "SyncRequest",
+    "asgi_handler",
     "current_request",
     "stream_handler",
 ]
 
 OLDEST_PYTHON_FOR_THE_GATEWAY = (3, 11)
 OURS = frozenset({"gateway", "protocol", "lambda_client", "local_lambda"})
+
+
+def __getattr__(name: str) -> Any:
+    """What `lambda_client` loads when it is first used."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(lambda_client, name)
 
 
 def main() -> int:

@@ -12,6 +12,7 @@ NAMES = [
     "RequestIdFilter",
     "Response",
     "SyncRequest",
+    "asgi_handler",
     "current_request",
     "stream_handler",
 ]

@@ -1,0 +1,324 @@
+"""ASGI applications, unmodified: FastAPI, Starlette, Litestar, Django, Quart.
+
+Source: the ASGI specification's "HTTP & WebSocket" (3.0, spec version 2.3) and its extensions. What it leaves open is
+done as uvicorn does it; docs/conformance.md has each difference and its reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+from lambda_client.buffered import BufferedStream
+from lambda_client.event import is_http
+from lambda_client.fields import Pairs, encode_fields
+from lambda_client.handler import LambdaHandler, check_app
+from lambda_client.lifespan import AppLifespan
+from lambda_client.plain import NOT_HTTP
+from lambda_client.request import Request, set_current_request
+from lambda_client.response import PIECE_SIZE
+from lambda_client.stream import ClientDisconnected, LambdaContext, Stream
+
+if TYPE_CHECKING:
+    from lambda_client.plain import Environment, Handler
+
+LOG = logging.getLogger("dialback")
+
+#: Streams of one environment. Code on an event loop waits for most of its time: ten such requests fill the processor
+#: that a function of 1 769 MB has. More would only slow one another, where a further environment has its own.
+CONCURRENCY = 10
+
+Message = MutableMapping[str, Any]
+Scope = dict[str, Any]
+App = Callable[[Scope, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
+
+_ERROR = b"Internal Server Error"
+_NO_WEBSOCKET = b"WebSocket requests are not served here.\n"
+_STREAMED: dict[str, Any] = {"http.response.trailers": {}, "http.response.early_hint": {}, "http.response.pathsend": {}}
+_BUFFERED: dict[str, Any] = {"http.response.pathsend": {}}
+
+
+class AppError(RuntimeError):
+    """The app broke the protocol's rules by what it returned; the text says which."""
+
+
+class AsgiHandler(LambdaHandler):
+    """What `asgi_handler` makes."""
+
+    def __init__(self, app: App, concurrency: int, lifespan: str, root_path: str, cancel_after: float | None) -> None:
+        check_app(app, 3, "an ASGI app takes (scope, receive, send)")
+        if lifespan not in ("auto", "on", "off"):
+            raise ValueError(f'lifespan is "auto", "on" or "off", not {lifespan!r}')
+        if root_path and (not root_path.startswith("/") or root_path.endswith("/")):
+            raise ValueError(f'root_path begins with a "/" and does not end in one, unlike {root_path!r}')
+        self.app = app
+        self.root_path = root_path
+        self.cancel_after = float("inf") if cancel_after is None else float(cancel_after)
+        enter = None if lifespan == "off" else partial(AppLifespan, app, is_needed=lifespan == "on")
+        super().__init__(concurrency, enter)
+
+    def runner(self) -> Handler:
+        import lambda_client.environment  # noqa: F401
+
+        return AsgiRunner(self.app, self.root_path, self.cancel_after)
+
+    def __repr__(self) -> str:
+        return f"<asgi_handler {self.app!r}>"
+
+
+def asgi_handler(
+    app: App,
+    *,
+    concurrency: int = CONCURRENCY,
+    lifespan: Literal["auto", "on", "off"] = "auto",
+    root_path: str = "",
+    cancel_after: float | None = None,
+) -> AsgiHandler:
+    """Make an ASGI application a Lambda handler whose requests and responses stream through a Dialback gateway.
+
+    `concurrency`: how many requests one environment serves at once. `lifespan`: whether the app's startup runs, once
+    for each environment, before its first request; `auto`: if the app knows how. `root_path`: where the app is mounted;
+    put before a path that does not begin with it. `cancel_after`: seconds that the app may go on after its client has
+    left and `receive()` has said `http.disconnect`; then its task is cancelled. None: as long as the invocation lasts.
+
+    Raises `TypeError` for what is no ASGI 3 application, `ValueError` for an argument out of range.
+    """
+    return AsgiHandler(app, concurrency, lifespan, root_path, cancel_after)
+
+
+class AsgiRunner:
+    """Runs an app against streams. Begins and ends with the environment."""
+
+    def __init__(self, app: App, root_path: str, cancel_after: float) -> None:
+        self._app = app
+        self._root_path = root_path
+        self._cancel_after = cancel_after
+
+    async def serve(self, stream: Stream, environment: Environment) -> None:
+        if "websocket" in stream.opening.options:
+            stream.begin(501, [(b"content-type", b"text/plain; charset=utf-8")])
+            await stream.send(_NO_WEBSOCKET, ends=True)
+            return
+        request = Request(stream, environment.state)
+        set_current_request(request)
+        cycle = Cycle(stream, environment, build_scope(request, stream, self._root_path))
+        await cycle.run(self._app, self._cancel_after)
+
+    def answer(self, event: Any, context: LambdaContext, environment: Environment) -> Any:
+        if not is_http(event):
+            raise ValueError(f"{NOT_HTTP}: an app has no other events")
+        stream = BufferedStream(event, context)
+        environment.run(self.serve(stream, environment))
+        return stream.answer()
+
+
+def build_scope(request: Request, stream: Stream, root_path: str) -> Scope:
+    """The connection scope of a request. `path` and `raw_path` hold the root path, as the specification has it."""
+    path, raw_path = request.path, request.raw_path
+    if root_path and path != root_path and not path.startswith(f"{root_path}/"):
+        path, raw_path = root_path + path, root_path.encode() + raw_path
+    client = request.client
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": str(stream.opening.options.get("version", "1.1")),
+        "method": request.method,
+        "scheme": request.scheme,
+        "path": path,
+        "raw_path": raw_path,
+        "query_string": request.query_string,
+        "root_path": root_path,
+        "headers": list(stream.opening.headers),
+        "client": (client.host, client.port) if client.host else None,
+        "server": _server(request),
+        "state": dict(request.state or {}),
+        "extensions": dict(_BUFFERED if isinstance(stream, BufferedStream) else _STREAMED),
+    }
+
+
+def _server(request: Request) -> tuple[str, int] | None:
+    """The address that the client asked for: the socket's own is the gateway's, and says nothing."""
+    try:
+        host = urlsplit(f"//{request.headers['host']}")
+        return (host.hostname, host.port or (443 if request.scheme == "https" else 80)) if host.hostname else None
+    except (KeyError, ValueError):
+        return None
+
+
+class Cycle:
+    """One request and its response, as the app sees them. Begins with the app's call, ends when that has returned."""
+
+    def __init__(self, stream: Stream, environment: Environment, scope: Scope) -> None:
+        self.scope = scope
+        self._stream = stream
+        self._environment = environment
+        self._state = "waiting"  # then "begun", "trailers" where those were announced, "complete"
+        self._has_trailers = False
+        self._trailers: Pairs = []
+        self._is_left = False  # nobody waits for the response any more
+        self._is_read = False  # all of the body is the app's
+        self._over = asyncio.Event()  # left, or complete: nothing more is to be received
+        self._reading = asyncio.Lock()
+        self._sending = asyncio.Lock()
+
+    async def run(self, app: App, cancel_after: float) -> None:
+        """Call the app, and end what it leaves open. Raises what it raised after its response had begun.
+
+        The app has a task of its own: when the client leaves, the stream's task is cancelled, and the app's is not.
+        """
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(self._call(app))
+        timer: asyncio.TimerHandle | None = None
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError:
+                if timer is not None:  # abandoned
+                    task.cancel()
+                    raise
+                self._is_left = True
+                self._over.set()
+                timer = loop.call_later(min(cancel_after, self._stream.remaining_time()), task.cancel)
+        if timer is not None:
+            timer.cancel()
+        error = task.result()
+        if self._is_left:
+            if error is not None and not isinstance(error, asyncio.CancelledError):
+                LOG.error("request %s: the app failed after its client had left", self._stream.id, exc_info=error)
+        elif error is not None:
+            await self._fail(error)
+
+    async def _call(self, app: App) -> BaseException | None:
+        """What was wrong, as data: an app's `SystemExit` is a failed request, no end of the environment."""
+        try:
+            result: object = await app(self.scope, self.receive, self.send)  # type: ignore[func-returns-value]
+        except BaseException as error:
+            return error
+        if result is not None:
+            return AppError(f"an ASGI app returns None, not {type(result).__name__}")
+        if self._state == "complete" or self._is_left:
+            return None
+        return AppError(
+            f"the app returned {'without a' if self._state == 'waiting' else 'before the end of its'} response"
+        )
+
+    async def _fail(self, error: BaseException) -> None:
+        if self._state != "waiting":
+            raise error if isinstance(error, Exception) else AppError(f"the app raised {error!r}") from error
+        LOG.error("request %s: the app raised %s", self._stream.id, type(error).__name__, exc_info=error)
+        length = str(len(_ERROR)).encode()
+        self._stream.begin(500, [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", length)])
+        await self._stream.send(_ERROR, ends=True)
+
+    # For the app
+
+    async def receive(self) -> Message:
+        """`http.request` while there is more of the body; then `http.disconnect`, when that has come."""
+        while not self._over.is_set():
+            if self._is_read:
+                await self._over.wait()
+                break
+            async with self._reading:
+                if self._is_read or self._over.is_set():  # by then
+                    continue
+                try:
+                    piece = await self._stream.read()
+                except ClientDisconnected:  # which may be a body that was cut: the response can still be sent
+                    break
+                self._is_read = self._stream.is_read
+            return {"type": "http.request", "body": piece or b"", "more_body": not self._is_read}
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        """Send a part of the response; returns when there is room for the next. Does nothing when the client is gone.
+
+        Raises `RuntimeError` for a message out of order, `TypeError`, `ValueError` for one that is wrong in itself,
+        `LengthMismatch` for a body that is not as long as its Content-Length says.
+        """
+        if self._is_left:
+            await asyncio.sleep(0)  # code that goes on must not keep the loop to itself
+            return
+        kind = message["type"]
+        step = _STEPS.get((self._state, kind))
+        if step is None:
+            if self._state == "complete":
+                raise RuntimeError(f"Unexpected ASGI message '{kind}' sent, after response already completed.")
+            raise RuntimeError(f"Expected ASGI message '{_EXPECTED[self._state]}', but got '{kind}'.")
+        await step(self, message)
+
+    async def _begin(self, message: Message) -> None:
+        status = message["status"]
+        if not isinstance(status, int) or not 200 <= status <= 599:
+            raise ValueError(f"a response's status is 200 to 599, not {status!r}")
+        self._stream.begin(int(status), _fields(message.get("headers", ())))
+        self._has_trailers = bool(message.get("trailers"))
+        self._state = "begun"
+
+    async def _hint(self, message: Message) -> None:
+        self._stream.inform(103, _fields((b"link", link) for link in message["links"]))
+
+    async def _send_body(self, message: Message) -> None:
+        body = message.get("body", b"")
+        if not isinstance(body, (bytes, bytearray, memoryview)):
+            raise TypeError(f"the body of a message is bytes, not {type(body).__name__}")
+        await self._send(bytes(body), ends=not message.get("more_body", False))
+
+    async def _send_path(self, message: Message) -> None:
+        loop = asyncio.get_running_loop()
+        executor = self._environment.executor()
+        file = await loop.run_in_executor(executor, io.FileIO, message["path"])
+        with file:
+            while piece := await loop.run_in_executor(executor, file.read, PIECE_SIZE):
+                await self._send(piece, ends=False)
+        await self._send(b"", ends=True)
+
+    async def _send(self, data: bytes, *, ends: bool) -> None:
+        async with self._sending:  # an app may send from several tasks
+            try:
+                await self._stream.send(data, ends=ends and not self._has_trailers)
+            except ClientDisconnected:
+                await asyncio.sleep(0)
+                return
+        if ends:
+            self._state = "trailers"
+            if not self._has_trailers:
+                self._complete()
+
+    async def _send_trailers(self, message: Message) -> None:
+        self._trailers += _fields(message.get("headers", ()))
+        if not message.get("more_trailers", False):
+            self._stream.finish(self._trailers)
+            self._complete()
+
+    def _complete(self) -> None:
+        self._state = "complete"
+        self._over.set()
+        self._stream.stop_reading()
+
+
+def _fields(headers: Iterable[Iterable[object]]) -> Pairs:
+    pairs = [tuple(pair) for pair in headers]
+    for pair in pairs:
+        if not all(isinstance(part, bytes) for part in pair):
+            raise TypeError(f"names and values of headers are bytes, not {pair!r}")
+    return encode_fields(pairs)
+
+
+#: What an app may send, by state and message.
+_STEPS: dict[tuple[str, str], Callable[[Cycle, Message], Awaitable[None]]] = {
+    ("waiting", "http.response.early_hint"): Cycle._hint,
+    ("waiting", "http.response.start"): Cycle._begin,
+    ("begun", "http.response.body"): Cycle._send_body,
+    ("begun", "http.response.pathsend"): Cycle._send_path,
+    ("trailers", "http.response.trailers"): Cycle._send_trailers,
+}
+_EXPECTED = {
+    "waiting": "http.response.start",
+    "begun": "http.response.body",
+    "trailers": "http.response.trailers",
+}
