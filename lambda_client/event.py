@@ -1,7 +1,8 @@
 """Events of payload format 2.0, both ways: what Lambda hands to a function, and what existing code expects of it.
 
 Source: AWS, "Invoking Lambda function URLs" (request and response payloads), and "Working with AWS Lambda proxy
-integrations for HTTP APIs" for the format. Knows no stream.
+integrations for HTTP APIs" for the format; aws/aws-lambda-rust-runtime#586: a Function URL has cookies in `cookies` and
+in `headers.cookie`, an HTTP API in `cookies` alone. Knows no stream.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ def opening_of(event: dict[str, Any]) -> frames.Request:
         for name, value in (event.get("headers") or {}).items()
     ]
     if event.get("cookies"):
+        headers = [pair for pair in headers if pair[0] != b"cookie"]
         headers.append((b"cookie", "; ".join(event["cookies"]).encode("latin-1", "replace")))
     # An HTTP API hands over a decoded path; what is encoded already stays as it is.
     target = quote(str(event.get("rawPath") or "/"), safe="/%:@!$&'()*+,;=~-._").encode()
@@ -87,8 +89,12 @@ def build_event(opening: frames.Request, identity: str, body: bytes) -> dict[str
     """The event that a Function URL would make of a request."""
     raw_path, _, raw_query = opening.target.decode("latin-1").partition("?")
     fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in opening.headers]
-    cookies = [part.strip() for name, value in fields if name == "cookie" for part in value.split(";")]
-    headers = _joined((name, value) for name, value in fields if name != "cookie")
+    cookies = [
+        item for name, value in fields if name == "cookie" for part in value.split(";") if (item := part.strip())
+    ]
+    headers = _joined(fields)
+    if cookies:
+        headers["cookie"] = "; ".join(cookies)
     domain = headers.get("host", "").rpartition(":")[0] or headers.get("host", "")
     client = opening.options.get("client") or ("", 0)
     now = time.time()

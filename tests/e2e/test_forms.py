@@ -22,7 +22,7 @@ def form(shared_stack: Callable[..., Stack]) -> Callable[[str], Stack]:
 
 def posted(stack: Stack) -> WireResponse:
     with stack.connect() as connection:
-        connection.request("POST", "/a%20path?x=1", "Content-Type: text/plain", body=b"sent")
+        connection.request("POST", "/a%20path?x=1", "Content-Type: text/plain", "Cookie: a=1; b=2", body=b"sent")
         response = connection.response()
     assert response.failure is None
     return response
@@ -50,7 +50,8 @@ def test_nothing_is_a_204(form: Callable[[str], Stack]) -> None:
 
 def test_existing_lambda_code_sees_behind_a_gateway_what_it_saw_without_one(form: Callable[[str], Stack]) -> None:
     stack = form("event")
-    request = urllib.request.Request(stack.function_url + "a%20path?x=1", b"sent", {"Content-Type": "text/plain"})
+    headers = {"Content-Type": "text/plain", "Cookie": "a=1; b=2"}
+    request = urllib.request.Request(stack.function_url + "a%20path?x=1", b"sent", headers)
     with urllib.request.urlopen(request, timeout=10) as plain:
         without: dict[str, Any] = json.loads(plain.read())
         assert plain.status == 201 and plain.headers.get_all("set-cookie") == ["a=1", "b=2"]
@@ -59,7 +60,9 @@ def test_existing_lambda_code_sees_behind_a_gateway_what_it_saw_without_one(form
     behind: dict[str, Any] = json.loads(response.body)
     assert behind.keys() == without.keys()
     assert behind["requestContext"].keys() == without["requestContext"].keys()
-    for key in ("version", "routeKey", "rawPath", "rawQueryString", "queryStringParameters", "body", "isBase64Encoded"):
+    assert behind["headers"]["cookie"] == without["headers"]["cookie"] == "a=1; b=2"
+    same = "version routeKey rawPath rawQueryString queryStringParameters cookies body isBase64Encoded"
+    for key in same.split():
         assert behind[key] == without[key], key
     for key in ("method", "path", "protocol", "sourceIp"):
         assert behind["requestContext"]["http"][key] == without["requestContext"]["http"][key], key

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from lambda_client import Request, Response, SyncRequest, current_request, stream_handler
+from lambda_client import Request, Response, SyncRequest, current_request, stream_handler, wire
 from lambda_client.buffered import ANSWER_LIMIT, AnswerTooLarge
 from lambda_client.environment import Environment
 from lambda_client.event import build_event, opening_of
@@ -246,8 +246,9 @@ def test_the_current_request_of_existing_code_ends_with_its_call() -> None:
 def test_an_event_goes_there_and_back() -> None:
     opening = opening_of(EVENT)
     again = build_event(opening, "id", b"Hello from client!")
-    for key in ("version", "routeKey", "rawPath", "rawQueryString", "cookies", "headers", "queryStringParameters"):
+    for key in ("version", "routeKey", "rawPath", "rawQueryString", "cookies", "queryStringParameters"):
         assert again[key] == EVENT[key], key
+    assert again["headers"] == {**EVENT["headers"], "cookie": "cookie1; cookie2=b"}
     assert again["requestContext"]["http"] == {**EVENT["requestContext"]["http"], "userAgent": ""}
     assert (again["body"], again["isBase64Encoded"]) == (base64.b64encode(b"Hello from client!").decode(), True)
 
@@ -274,6 +275,41 @@ def test_bodies_are_text_where_aws_hands_over_text(kind: str, body: bytes, text:
 
 def test_an_http_apis_decoded_path_is_a_target_again() -> None:
     assert opening_of(event(rawPath="/a b/é%20", rawQueryString="x=%20")).target == b"/a%20b/%C3%A9%20?x=%20"
+
+
+COOKIES = ["a=1", "b=2,3", "b=4"]
+FROM_FUNCTION_URL = event(cookies=COOKIES, headers={"host": "h", "cookie": "a=1; b=2,3; b=4"})
+FROM_HTTP_API = event(cookies=COOKIES, headers={"host": "h"})
+
+
+@pytest.mark.parametrize("given", [FROM_FUNCTION_URL, FROM_HTTP_API])
+def test_a_request_has_its_cookies_once(given: dict[str, Any]) -> None:
+    async def handler(request: Request) -> dict[str, Any]:
+        return {"headers": request.headers.getlist("cookie"), "cookies": request.cookies}
+
+    said = json.loads(answer(handler, given)["body"])
+    assert said == {"headers": ["a=1; b=2,3; b=4"], "cookies": {"a": "1", "b": "2,3"}}
+
+
+def test_a_cookie_header_without_cookies_is_kept() -> None:
+    given = event(headers={"cookie": "a=1"})
+    del given["cookies"]
+    assert opening_of(given).headers == [(b"cookie", b"a=1")]
+
+
+@pytest.mark.parametrize(
+    "sent", [[b"a=1; b=2,3; b=4"], [b"a=1", b"b=2,3;b=4;"], [b"a=1", b"b=2,3", b" b=4 "]], ids=["one", "two", "three"]
+)
+def test_an_event_has_cookies_where_a_function_url_has_them(sent: list[bytes]) -> None:
+    opening = wire.frames.Request(1, bytes(16), b"GET", b"/", [(b"cookie", value) for value in sent])
+    built = build_event(opening, "id", b"")
+    assert built["cookies"] == COOKIES
+    assert built["headers"] == {"cookie": "a=1; b=2,3; b=4"}
+
+
+def test_an_event_without_cookies_has_none() -> None:
+    built = build_event(opening_of(event(cookies=[])), "id", b"")
+    assert "cookies" not in built and "cookie" not in built["headers"]
 
 
 # Invitations that are none
