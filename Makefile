@@ -2,10 +2,11 @@
 #   PYTHON=/path/to/python   which Python to make .venv with (3.11, 3.12 or 3.13; default: the first one found)
 #   PORT=8080                where `make demo` serves
 #   ONCE=1                   `make demo` ends after the stream
+#   QUICK=1                  `make bench` takes about 3 minutes instead of 20
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint format clean
+.PHONY: help install demo test test-all bench lint format clean
 
 BIN := .venv/bin
 PORT ?= 8080
@@ -27,6 +28,9 @@ test-all: install  ## every test: also the slow ones, fuzzing, containers, the o
 	@$(BIN)/python -m pytest -m ""
 	@scripts/check-pythons --all
 	@$(BIN)/python scripts/check-compose
+
+bench: install  ## Dialback beside nginx and others: benchmarks/RESULTS.md; QUICK=1: a look, about 3 minutes
+	@scripts/bench $(if $(QUICK),--quick)
 
 lint: install  ## ruff and mypy --strict
 	@$(BIN)/ruff check .

@@ -1,0 +1,112 @@
+"""Pythons and loops beside each other, and what the function's side costs to load (issue C, 7)."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from benchmarks import subject
+from benchmarks.bench import Bench, Subjects
+from benchmarks.client import connect, download, first_byte, upload
+from benchmarks.figures import Column, Table
+from benchmarks.loads.tiny import CONNECTIONS, wrk
+from benchmarks.process import REPOSITORY
+
+VERSIONS: Final = ("3.11", "3.12", "3.13")
+GIB: Final = 1 << 30
+IMPORT: Final = """
+import time, resource
+began = time.perf_counter()
+{}
+took = time.perf_counter() - began
+status = open("/proc/self/status").read()
+print(took * 1e3, int(status.split("VmRSS:")[1].split()[0]) / 1024)
+"""
+IMPORTS: Final = {
+    "nothing": "",
+    "lambda_client": "import lambda_client",
+    "and what a first dial needs": "import lambda_client.environment, lambda_client.dial, lambda_client.plain",
+    "asyncio alone": "import asyncio",
+}
+
+
+def interpreters() -> dict[str, str]:
+    """Each version's Python that has the gateway's libraries: our own, and those of `.venv-3.x` (scripts/bench)."""
+    ours = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    found = {version: REPOSITORY / f".venv-{version}" / "bin" / "python" for version in VERSIONS if version != ours}
+    return {ours: sys.executable} | {name: str(path) for name, path in found.items() if path.exists()}
+
+
+def run(bench: Bench) -> None:
+    _loops(bench)
+    _loading(bench)
+
+
+def _loops(bench: Bench) -> None:
+    pythons = dict(sorted(interpreters().items()))
+    size = bench.of(GIB // 8, GIB // 2)
+    table = Table(
+        "Pythons and loops",
+        "The gateway on each; the function's side and the clients are the same for all. Tiny: wrk, 32 connections,"
+        " quiet log. Bulk: one stream.",
+        (
+            Column("tiny", "µs/request"),
+            Column("download", "s/GiB", 3),
+            Column("upload", "s/GiB", 3),
+            Column("resident", "MiB"),
+        ),
+        base="",
+    )
+    with Subjects() as subjects:
+        measured = [
+            subjects.take(
+                subject.Dialback(
+                    f"{version}, {'uvloop' if uvloop else 'asyncio'}",
+                    bench.folder,
+                    python=python,
+                    uvloop=uvloop,
+                    keys={"log.level": "warning"},
+                )
+            )
+            for (version, python), uvloop in itertools.product(pythons.items(), (False, True))
+        ]
+        for one in measured:
+            with connect(one.port) as connection:
+                first_byte(connection)
+            wrk(one.port, 1, CONNECTIONS)
+        for one in bench.interleaved(measured):
+            cost, count = bench.cost(one, wrk, one.port, bench.of(1, 2), CONNECTIONS)
+            down, _ = bench.cost(one, download, one.port, size)
+            up, _ = bench.cost(one, upload, one.port, size)
+            table.add(
+                one.name,
+                tiny=cost.cpu / count * 1e6,
+                download=down.cpu / size * GIB,
+                upload=up.cpu / size * GIB,
+                resident=one.resident,
+            )
+    missing = [version for version in VERSIONS if version not in pythons]
+    if missing:
+        table.notes.append(f"Not on this machine, or without the gateway's libraries: {', '.join(missing)}.")
+    bench.tables.append(table)
+
+
+def _loading(bench: Bench) -> None:
+    table = Table(
+        "The function's side, loaded",
+        "A fresh interpreter, files in the page cache; resident memory of the whole process.",
+        (Column("import", "ms"), Column("resident", "MiB")),
+        base="",
+    )
+    for _ in range(bench.rounds):
+        for name, statement in IMPORTS.items():
+            code = IMPORT.format(statement)
+            done = subprocess.run(
+                [sys.executable, "-c", code], cwd=Path(REPOSITORY), capture_output=True, text=True, check=True
+            )
+            took, resident = done.stdout.split()
+            table.add(name, **{"import": float(took), "resident": float(resident)})
+    bench.tables.append(table)

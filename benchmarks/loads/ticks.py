@@ -1,0 +1,59 @@
+"""A thousand streams with 100 bytes every 100 ms, over ten links: CPU and delay of a small chunk (issue C, 4)."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Final
+
+from benchmarks import subject
+from benchmarks.bench import Bench, Subjects
+from benchmarks.client import TickStreams
+from benchmarks.figures import Column, Table, Target
+
+STREAMS: Final = 1000
+LINKS: Final = 10
+INTERVAL: Final = 0.1  # seconds
+CPU_TARGET: Final = 30.0  # µs
+DELAY_TARGET: Final = 3.0
+
+
+def run(bench: Bench) -> None:
+    table = Table(
+        f"{STREAMS} streams, 100 bytes every 100 ms",
+        f"Ten thousand chunks a second over {LINKS} links, with credit, acknowledgements, metrics and log on. The delay"
+        " is from the making of a chunk to its arrival: the function's, the client's and the machine's own delays are"
+        " in it, which is why one subject at a time has its streams open.",
+        (
+            Column("cpu", "µs/chunk", ratio=True),
+            Column("p50", "ms", 2),
+            Column("p99", "ms", 2, ratio=True),
+            Column("rate", "chunks/s", 0),
+            Column("client", "% of its core", 0),
+        ),
+    )
+    with Subjects() as subjects:
+        behind = subjects.take(subject.origin(bench.folder))
+        measured = [
+            subjects.take(subject.Dialback("dialback", bench.folder, places=STREAMS // LINKS, environments=LINKS)),
+            subjects.take(subject.nginx(bench.folder, behind.port)),
+            subjects.take(subject.aiohttp_proxy(bench.folder, behind.port)),
+            subjects.take(subject.uvicorn(bench.folder)),
+        ]
+        for one in bench.interleaved(measured, bench.of(3, 5)):
+            streams = TickStreams(one.port, STREAMS, INTERVAL)
+            try:
+                streams.delays(0.3)
+                cost, delays = bench.cost(one, streams.delays, bench.of(2.0, 4.0))
+            finally:
+                streams.close()
+            table.add(
+                one.name,
+                cpu=cost.cpu / len(delays) * 1e6,
+                p50=statistics.median(delays) * 1e3,
+                p99=statistics.quantiles(delays, n=100)[98] * 1e3,
+                rate=len(delays) / cost.wall,
+                client=cost.client_cpu / cost.wall * 100,
+            )
+    bench.tables.append(table)
+    bench.targets.append(Target("4", "small chunks, CPU", table, "dialback", "cpu", CPU_TARGET, unit=" µs"))
+    bench.targets.append(Target("4", "small chunks, delay p99", table, "dialback", "p99", DELAY_TARGET, base="nginx"))

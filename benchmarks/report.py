@@ -1,0 +1,112 @@
+"""RESULTS.md and its plot: what a run found, on what machine, and how much it was disturbed."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import statistics
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks import plot, subject
+from benchmarks.bench import Bench
+from benchmarks.figures import SPREAD_BOUND, Target
+from benchmarks.process import LOAD_CORE, SUBJECT_CORE
+
+PLOT = "results.svg"
+NOISY = "too noisy to say"
+
+
+def text(bench: Bench, seconds: float, broken: list[str]) -> str:
+    """The whole document."""
+    return "\n".join([*_head(bench, seconds, broken), *_targets(bench.targets), *_tables(bench)]) + "\n"
+
+
+def write(folder: Path, bench: Bench, content: str) -> None:
+    """Both files."""
+    plot.write(folder / PLOT, bench.tables)
+    (folder / "RESULTS.md").write_text(content, encoding="utf-8")
+
+
+def _head(bench: Bench, seconds: float, broken: list[str]) -> Iterator[str]:
+    day = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")
+    kind = "a quick run: a look, not a result" if bench.quick else "a whole run"
+    busy = sorted(bench.disturbances) or [0.0]
+    yield "# Benchmark results"
+    yield ""
+    yield f"<!-- Written by `make bench`. --> {day}, {kind}, {seconds / 60:.0f} minutes."
+    yield ""
+    yield f"![CPU over nginx's]({PLOT})"
+    yield ""
+    yield f"- Machine: {_processor()}, {os.cpu_count()} cores, {_memory():.0f} GiB, Linux {platform.release()}"
+    named = ", ".join(f"{name} {version}" for name, version in subject.versions().items())
+    yield f"- Python {platform.python_version()} ({sys.implementation.name}), {named}"
+    yield (
+        f"- What is measured has core {SUBJECT_CORE}; clients, origins and functions have core {LOAD_CORE}. CPU is the"
+        " measured process's alone, in nanoseconds by the kernel's scheduler. Loopback: the kernel's work for what a"
+        " process receives is charged to it."
+    )
+    yield (
+        f"- Rounds are interleaved, their order drawn anew: {bench.rounds} of them unless said. A cell is the median"
+        " and its spread: half the distance between the quartiles (of three samples: between the extremes) over the"
+        " median."
+    )
+    yield (
+        f"- Others used the measured core for {statistics.median(busy):.0%} of the time (median of the loads),"
+        f" {busy[-1]:.0%} at worst. A quiet machine has below 5 %."
+    )
+    yield (
+        "- nginx: one worker, `proxy_buffering off`, default buffers, keep-alive to a bare origin (asyncio on uvloop,"
+        " answers from memory)."
+    )
+    for name in broken:
+        yield f"- **The load `{name}` broke: its figures are missing.**"
+    yield ""
+
+
+def _targets(targets: list[Target]) -> Iterator[str]:
+    yield "## Targets"
+    yield ""
+    yield (
+        f"A target is not decided (and the run has failed) where its bound lies within the range that was seen, and"
+        f" that range is wider than ±{SPREAD_BOUND:.0%}."
+    )
+    yield ""
+    yield "| issue C | what | target | found | range | |"
+    yield "|---|---|---|---|---|---|"
+    for target in targets:
+        found = target.found()
+        over = f" × {target.base}" if target.base else target.unit
+        sign = "≥" if target.at_least else "≤"
+        seen = f"{found.median:.3g}{over} | {found.low:.3g} to {found.high:.3g}" if found else " | "
+        verdict = target.verdict()
+        bold = "**" if verdict != "met" else ""
+        row = f"{target.issue} | {target.text} | {sign} {target.bound:g}{over} | {seen}"
+        yield f"| {row} | {bold}{verdict}{bold} |"
+    yield ""
+
+
+def _tables(bench: Bench) -> Iterator[str]:
+    for table in bench.tables:
+        yield f"## {table.title}"
+        yield ""
+        yield table.setup
+        yield ""
+        yield from table.markdown()
+        yield ""
+        for note in table.notes:
+            yield note
+            yield ""
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _memory() -> float:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)

@@ -1,0 +1,181 @@
+"""What is measured: each a server that clients reach at `port`, and the process whose CPU and memory are counted.
+
+The measured process has one core, everything else the other.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from benchmarks.process import REPOSITORY, SUBJECT_CORE, Process, free_port
+from tests.e2e.process import memory
+
+FUNCTION: Final = "benchmarks/workload/function.py:handler"
+READY: Final = r"^Ready: (https?://[\w.:\[\]-]+)"
+NGINX: Final = """
+daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/nginx-error.log;
+worker_rlimit_nofile 65536;
+events {{ worker_connections 16384; }}
+http {{
+    access_log {folder}/nginx-access.log;
+    client_body_temp_path {folder}/nginx-body; proxy_temp_path {folder}/nginx-proxy;
+    fastcgi_temp_path {folder}/nginx-f; uwsgi_temp_path {folder}/nginx-u; scgi_temp_path {folder}/nginx-s;
+    keepalive_requests 1000000000; client_max_body_size 0;
+    upstream origin {{ server 127.0.0.1:{origin}; keepalive 64; keepalive_requests 1000000000; }}
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        location / {{
+            proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection "";
+            proxy_buffering off; proxy_request_buffering off; proxy_read_timeout 600s;
+        }}
+    }}
+}}
+"""
+
+
+class Subject:
+    """Begins with the constructor, ends with `stop`."""
+
+    def __init__(self, name: str, measured: Process, port: int, others: tuple[Process, ...] = ()) -> None:
+        self.name = name
+        self.port = port
+        self.measured = measured
+        self._others = others
+
+    @property
+    def resident(self) -> float:
+        """MiB of memory that the measured process has."""
+        return memory(self.measured.pid).resident
+
+    def stop(self) -> None:
+        """Idempotent."""
+        for process in (self.measured, *self._others):
+            process.stop()
+
+
+class Dialback(Subject):
+    """The real gateway before the real local Lambda."""
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        *,
+        places: int = 100,
+        environments: int = 1,
+        keys: Mapping[str, object] | None = None,
+        python: str = sys.executable,
+        uvloop: bool = False,
+        distance: tuple[int, int] | None = None,
+        tls: tuple[Path, Path] | None = None,
+    ) -> None:
+        """`places`: streams in each environment. `keys`: of the gateway's configuration. `python`, `uvloop`: what the
+        gateway runs on. `distance`: ports on which somebody passes on what goes to the gateway from the function, and
+        to the function from the gateway; `distance_targets` says where to. `tls`: certificate and key."""
+        secret = secrets.token_urlsafe(32)
+        port, function_port, self.admin_port = free_port(), free_port(), free_port()
+        dial_port, invoke_port = distance or (port, function_port)
+        host, scheme = ("localhost", "wss") if tls else ("127.0.0.1", "ws")
+        self.distance_targets = (port, function_port)
+        shared = {"DIALBACK_SECRET": secret}
+        trusted = {"DIALBACK_CA_FILE": str(tls[0])} if tls else {}
+        dialback = [sys.executable, str(REPOSITORY / "dialback.py")]
+        limits = ("--environments", str(environments), "--memory", "4096")
+        function = Process(
+            [*dialback, "lambda", FUNCTION, "--port", str(function_port), "--root", str(REPOSITORY), *limits],
+            folder / f"{name}-lambda.log",
+            environment={
+                **shared,
+                **trusted,
+                "DIALBACK_GATEWAY": f"{scheme}://{host}:{dial_port}",
+                "BENCH_PLACES": str(places),
+            },
+        )
+        function.ready(READY)
+        settings: dict[str, object] = {
+            "listen": f"127.0.0.1:{port}",
+            "admin": f"127.0.0.1:{self.admin_port}",
+            "dial_address": f"{scheme}://{host}:{dial_port}",
+            "function_url": f"http://127.0.0.1:{invoke_port}/",
+            "limits.max_invocations": environments,
+            "limits.max_exchanges": 20_000,
+            "client.max_exchanges": 20_000,
+            "client.max_connections": 15_000,
+            **({"tls.cert": tls[0], "tls.key": tls[1]} if tls else {}),
+            **(keys or {}),
+        }
+        flags = [part for key, value in settings.items() for part in (_flag(key), str(value))]
+        gateway = Process(
+            [python, *(("-m", "benchmarks.uvloop_command") if uvloop else (str(REPOSITORY / "dialback.py"),)), "serve"]
+            + flags,
+            folder / f"{name}-gateway.log",
+            core=SUBJECT_CORE,
+            environment=shared,
+        )
+        gateway.ready(READY)
+        self.function = function
+        super().__init__(name, gateway, port, (function,))
+
+    def metrics(self, name: str) -> float:
+        """The sum of `dialback_NAME` over all its labels."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}/metrics") as answer:
+            lines = answer.read().decode().splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name}{{", f"{name} ")))
+
+
+def _flag(key: str) -> str:
+    return "--" + key.replace(".", "-").replace("_", "-")
+
+
+def origin(folder: Path) -> Subject:
+    """The bare origin, for itself."""
+    port = free_port()
+    command = [sys.executable, "-m", "benchmarks.workload.origin", str(port)]
+    process = Process(command, folder / "origin.log")
+    process.ready("Ready")
+    return Subject("origin alone", process, port)
+
+
+def nginx(folder: Path, origin_port: int) -> Subject:
+    """`proxy_buffering off`, default buffers, keep-alive to the origin, its access log on, as ours is."""
+    port = free_port()
+    configuration = folder / "nginx.conf"
+    configuration.write_text(NGINX.format(folder=folder, port=port, origin=origin_port))
+    process = Process(["nginx", "-p", str(folder), "-c", str(configuration)], folder / "nginx.log", core=SUBJECT_CORE)
+    process.listening(port)
+    return Subject("nginx", process, port)
+
+
+def aiohttp_proxy(folder: Path, origin_port: int) -> Subject:
+    port = free_port()
+    command = [sys.executable, "-m", "benchmarks.workload.aiohttp_proxy", str(port), str(origin_port)]
+    process = Process(command, folder / "aiohttp-proxy.log", core=SUBJECT_CORE)
+    process.listening(port)
+    return Subject("aiohttp reverse proxy", process, port)
+
+
+def uvicorn(folder: Path) -> Subject:
+    """The application served directly: no gateway, no proxy. Pure h11 would be slower than what people install."""
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "benchmarks.workload.asgi:application", "--port", str(port)]
+    process = Process([*command, "--no-access-log", "--backlog", "4096"], folder / "uvicorn.log", core=SUBJECT_CORE)
+    process.listening(port)
+    return Subject("uvicorn, direct", process, port)
+
+
+def versions() -> dict[str, str]:
+    """Of everybody who takes part."""
+    code = "import json, importlib.metadata as m; print(json.dumps({n: m.version(n) for n in %r}))"
+    names = ["aiohttp", "uvloop", "uvicorn", "websockets", "msgpack", "transitions"]
+    found: dict[str, str] = json.loads(subprocess.check_output([sys.executable, "-c", code % names]))
+    for command in (["nginx", "-v"], ["wrk", "-v"]):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        found[command[0]] = (done.stderr + done.stdout).split("\n")[0].removeprefix("nginx version: ").strip()[:40]
+    return found

@@ -1,0 +1,45 @@
+"""The same as an ASGI application, for a server that needs no gateway (ASGI 3.0, HTTP)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from benchmarks.workload import bodies
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    wanted, path = bodies.numbers(scope["query_string"].decode()), scope["path"]
+    if path in ("/bulk", "/ticks"):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        if path == "/bulk":
+            for chunk in bodies.bulk(int(wanted["size"])):
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        else:
+            await ticks(int(wanted["count"]), wanted["interval"], wanted["wait"], send)
+        await send({"type": "http.response.body", "body": b""})
+        return
+    text = bodies.TINY
+    if path == "/sink":
+        received, more = 0, True
+        while more:
+            message = await receive()
+            received += len(message.get("body", b""))
+            more = message.get("more_body", False)
+        text = f"{received}\n"
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(text))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": text.encode()})
+
+
+async def ticks(count: int, interval: float, wait: float, send: Send) -> None:
+    loop = asyncio.get_running_loop()
+    due = loop.time() + wait
+    for _ in range(count):
+        await asyncio.sleep(due - loop.time())
+        await send({"type": "http.response.body", "body": bodies.tick(), "more_body": True})
+        due += interval

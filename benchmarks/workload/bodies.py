@@ -1,0 +1,33 @@
+"""The responses, the same for everybody who serves them:
+
+`/tiny` a few bytes · `/bulk?size=` so many bytes in chunks of 64 KiB · `/ticks?count=&interval=&wait=` 100 bytes every
+`interval` seconds, the first after `wait`, each with the time at which it was handed over · `/sink` counts an upload.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Final
+from urllib.parse import parse_qsl
+
+TINY: Final = "Hello, world\n"
+CHUNK: Final = bytes(range(256)) * 256  # 64 KiB
+TICK_SIZE: Final = 100  # bytes
+PADDING: Final = b"." * (TICK_SIZE - 21) + b"\n"
+
+
+def numbers(query: str) -> dict[str, float]:
+    """The parameters of a target; those that are left out are 0."""
+    return {"size": 0, "count": 0, "interval": 0, "wait": 0} | {name: float(text) for name, text in parse_qsl(query)}
+
+
+def bulk(size: int) -> Iterator[bytes]:
+    """Whole chunks; `size` is a multiple of theirs."""
+    for _ in range(size // len(CHUNK)):
+        yield CHUNK
+
+
+def tick() -> bytes:
+    """One chunk of 100 bytes that says when it was made, in nanoseconds of the machine's monotonic clock."""
+    return b"T%019d%b" % (time.monotonic_ns(), PADDING)
