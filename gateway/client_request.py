@@ -311,8 +311,8 @@ class ClientRequest(ResponseWriter):
     async def _finish(self) -> StreamResponse:
         """Leave the connection ready for the next request, or say that it closes."""
         connection = self._connection
-            connection.close_in_time()
         if self._transport.is_closing():
+            connection.close_in_time()
             return CLOSE
         self.flush()
         if not self._content.is_eof() and not (self.keep_alive and await self._drain()):

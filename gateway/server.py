@@ -31,6 +31,7 @@ from protocol.gateway_session import SessionOptions
 from protocol.invitation import Keyring
 
 BACKLOG: Final = 1024  # connections that the kernel holds until they are accepted
+ACCEPTED_AT_ONCE: Final = 16  # connections; in one turn of the loop, in which nothing else happens
 END_GRACE: Final = 1.0  # seconds for the answers to those who were cut off to leave
 
 
@@ -76,7 +77,7 @@ class Gateway:
             listen.host,
             listen.port,
             ssl=tls,
-            backlog=BACKLOG,
+            backlog=ACCEPTED_AT_ONCE,
             start_serving=False,
             ssl_handshake_timeout=config.client.head_timeout if tls else None,
         )
@@ -86,6 +87,9 @@ class Gateway:
             self._build(port)
             await self._start_admin()
             await self._listener.start_serving()
+            for bound in self._listener.sockets:  # asyncio has one number for both, and a storm would stop all streams
+                with bound.dup() as raw:
+                    raw.listen(BACKLOG)
         except BaseException:
             await self.stop(0)
             raise
