@@ -5,175 +5,213 @@ Each prints itself in one short line.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
-from protocol.frames import Bytes, Headers, Request, Response
+from protocol.frames import Bytes, Headers, Record, Request, Response
 
 
-@dataclass(frozen=True, slots=True)
-class Welcomed:
+class Welcomed(Record):
     """Function: the gateway has spoken; what was unacknowledged is on its way again."""
 
-    resumed: bool
+    __slots__ = ("resumed",)
+
+    def __init__(self, resumed: bool) -> None:
+        self.resumed = resumed
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseOffered:
+class LeaseOffered(Record):
     """Gateway: answer at once with `grant` or `decline`."""
 
-    lease: int
-    invitation: str
-    places: int
-    remaining: float  # seconds
+    __slots__ = ("lease", "invitation", "places", "remaining")
+
+    def __init__(self, lease: int, invitation: str, places: int, remaining: float) -> None:
+        self.lease = lease
+        self.invitation = invitation
+        self.places = places
+        self.remaining = remaining  # seconds
 
     def __repr__(self) -> str:  # the invitation is a secret
         return f"LeaseOffered(lease={self.lease}, places={self.places}, remaining={self.remaining:.1f})"
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseGranted:
-    lease: int
-    linger: float  # seconds
+class LeaseGranted(Record):
+    __slots__ = ("lease", "linger")
+
+    def __init__(self, lease: int, linger: float) -> None:
+        self.lease = lease
+        self.linger = linger  # seconds
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseReleased:
+class LeaseReleased(Record):
     """Function: park when the streams have ended, without lingering."""
 
-    lease: int
+    __slots__ = ("lease",)
+
+    def __init__(self, lease: int) -> None:
+        self.lease = lease
 
 
-@dataclass(frozen=True, slots=True)
-class Parked:
+class Parked(Record):
     """The lease is over and both sides are silent."""
 
-    lease: int
+    __slots__ = ("lease",)
+
+    def __init__(self, lease: int) -> None:
+        self.lease = lease
 
 
-@dataclass(frozen=True, slots=True)
-class StreamOpened:
-    stream: int
-    request: Request
+class StreamOpened(Record):
+    __slots__ = ("stream", "request")
+
+    def __init__(self, stream: int, request: Request) -> None:
+        self.stream = stream
+        self.request = request
 
 
-@dataclass(frozen=True, slots=True)
-class InformationalReceived:
-    stream: int
-    status: int
-    headers: Headers
+class InformationalReceived(Record):
+    __slots__ = ("stream", "status", "headers")
+
+    def __init__(self, stream: int, status: int, headers: Headers) -> None:
+        self.stream = stream
+        self.status = status
+        self.headers = headers
 
     def __repr__(self) -> str:
         return f"InformationalReceived(stream={self.stream}, status={self.status})"
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseReceived:
+class ResponseReceived(Record):
     """`end`: no body follows."""
 
-    stream: int
-    response: Response
-    end: bool
+    __slots__ = ("stream", "response", "end")
+
+    def __init__(self, stream: int, response: Response, end: bool) -> None:
+        self.stream = stream
+        self.response = response
+        self.end = end
 
 
-@dataclass(frozen=True, slots=True)
-class DataReceived:
+class DataReceived(Record):
     """`data` may be a view of the driver's buffer: use or copy it before the next call, and `consume` as many bytes
     when they have been taken."""
 
-    stream: int
-    data: Bytes
-    end: bool
+    __slots__ = ("stream", "data", "end")
+
+    def __init__(self, stream: int, data: Bytes, end: bool) -> None:
+        self.stream = stream
+        self.data = data
+        self.end = end
 
     def __repr__(self) -> str:
         return f"DataReceived(stream={self.stream}, {len(self.data)} B{', end' if self.end else ''})"
 
 
-@dataclass(frozen=True, slots=True)
-class TrailersReceived:
+class TrailersReceived(Record):
     """The peer's direction ended with these."""
 
-    stream: int
-    headers: Headers
+    __slots__ = ("stream", "headers")
+
+    def __init__(self, stream: int, headers: Headers) -> None:
+        self.stream = stream
+        self.headers = headers
 
     def __repr__(self) -> str:
         return f"TrailersReceived(stream={self.stream}, {len(self.headers)} fields)"
 
 
-@dataclass(frozen=True, slots=True)
-class MessageReceived:
+class MessageReceived(Record):
     """A whole WebSocket message; call `consume_message` when it has been taken."""
 
-    stream: int
-    data: bytes
-    text: bool
+    __slots__ = ("stream", "data", "text")
+
+    def __init__(self, stream: int, data: bytes, text: bool) -> None:
+        self.stream = stream
+        self.data = data
+        self.text = text
 
     def __repr__(self) -> str:
         return f"MessageReceived(stream={self.stream}, {len(self.data)} B)"
 
 
-@dataclass(frozen=True, slots=True)
-class CloseReceived:
-    stream: int
-    code: int
-    reason: bytes
+class CloseReceived(Record):
+    __slots__ = ("stream", "code", "reason")
+
+    def __init__(self, stream: int, code: int, reason: bytes) -> None:
+        self.stream = stream
+        self.code = code
+        self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class StreamReset:
+class StreamReset(Record):
     """The peer ended its direction, not cleanly."""
 
-    stream: int
-    code: int
-    reason: str
+    __slots__ = ("stream", "code", "reason")
+
+    def __init__(self, stream: int, code: int, reason: str) -> None:
+        self.stream = stream
+        self.code = code
+        self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class StreamStopped:
+class StreamStopped(Record):
     """The peer asks us to end our direction."""
 
-    stream: int
-    code: int
+    __slots__ = ("stream", "code")
+
+    def __init__(self, stream: int, code: int) -> None:
+        self.stream = stream
+        self.code = code
 
 
-@dataclass(frozen=True, slots=True)
-class CreditGranted:
+class CreditGranted(Record):
     """The peer granted the first credit of a direction that began with none (Expect: 100-continue)."""
 
-    stream: int
+    __slots__ = ("stream",)
+
+    def __init__(self, stream: int) -> None:
+        self.stream = stream
 
 
-@dataclass(frozen=True, slots=True)
-class StreamWritable:
+class StreamWritable(Record):
     """Little is queued again: more may be sent."""
 
-    stream: int
+    __slots__ = ("stream",)
+
+    def __init__(self, stream: int) -> None:
+        self.stream = stream
 
 
-@dataclass(frozen=True, slots=True)
-class StreamClosed:
+class StreamClosed(Record):
     """Both directions have ended and everything was handed to the socket: the place is free, the number forgotten."""
 
-    stream: int
+    __slots__ = ("stream",)
+
+    def __init__(self, stream: int) -> None:
+        self.stream = stream
 
 
-@dataclass(frozen=True, slots=True)
-class PingDue:
+class PingDue(Record):
     """Gateway: send a WebSocket ping."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
-class SocketDead:
+
+class SocketDead(Record):
     """Give this socket up. The session goes on."""
 
-    reason: str
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class SessionEnded:
+class SessionEnded(Record):
     """Every stream is lost. Close the socket and drop the session."""
 
-    reason: str
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
 
 
 Event: TypeAlias = (
