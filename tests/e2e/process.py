@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,20 @@ def descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
+def peers(pid: int, port: int) -> set[int]:
+    """The remote ports of its TCP connections (IPv4) whose own end is on `port`, see proc_pid_net(5)."""
+    held = set()
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            held.add(os.readlink(file))
+    found = set()
+    for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
+        _, own, remote, *_, inode = line.split()[:10]
+        if int(own.rpartition(":")[2], 16) == port and f"socket:[{inode}]" in held:
+            found.add(int(remote.rpartition(":")[2], 16))
+    return found
+
+
 def state(pid: int) -> str:
     """The third field of /proc/PID/stat: "T" is stopped; "" where there is no such process."""
     try:
@@ -67,6 +82,18 @@ def descendants(pid: int) -> list[int]:
         found += children
         pending += children
     return found
+
+
+def marked(mark: str) -> list[int]:
+    """All processes of the machine that run and have `NAME=value` among the variables that they were started with."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and mark.encode() in (entry / "environ").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return [pid for pid in found if is_alive(pid)]
 
 
 def command_line(pid: int) -> list[str]:
