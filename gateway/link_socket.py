@@ -138,8 +138,8 @@ class LinkSocket(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._is_paused = False
-        if self._owner is not None:
-            self._owner.writable()
+        # A write that fails within this call would have asyncio's transport end twice, and log a traceback.
+        asyncio.get_running_loop().call_soon(self._say_writable)
 
     def eof_received(self) -> bool:
         self._lose("the function closed the connection")
@@ -176,6 +176,10 @@ class LinkSocket(asyncio.Protocol):
             owner.socket_closed(code)
 
     # inside
+
+    def _say_writable(self) -> None:
+        if self._owner is not None and not self._is_paused:
+            self._owner.writable()
 
     def _write(self, data: bytes) -> None:
         assert self._transport is not None, "there is no room before there is a transport"

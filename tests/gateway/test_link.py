@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import random
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -331,6 +332,45 @@ async def test_a_transport_that_is_filled_to_the_mark_is_paused() -> None:
         transport.size = size
         is_paused = size > transport.high  # asyncio: "when the buffer size exceeds the high-water mark"
         assert is_paused == (socket.room <= 0)
+
+
+def test_a_socket_that_breaks_when_it_has_room_again_ends_once() -> None:
+    """asyncio's transport ended twice, with a traceback in the log, when a write inside `resume_writing` failed."""
+
+    class Breaking(socket.socket):
+        """Takes a byte, then all that is left of the first write, then nothing."""
+
+        takes = [1, 2 * UNSENT_HIGH]
+
+        def send(self, data: Any, *_: Any) -> int:
+            if not self.takes:
+                raise BrokenPipeError
+            return min(len(data), self.takes.pop(0))
+
+    class Owner:
+        lost = 0
+
+        def writable(self) -> None:
+            link_socket.send([bytes(UNSENT_HIGH + 10)])
+
+        def socket_lost(self, reason: str) -> None:
+            self.lost += 1
+
+    async def run() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+        nonlocal link_socket
+        link_socket = LinkSocket(owner)  # type: ignore[arg-type]
+        await asyncio.get_running_loop().create_connection(lambda: link_socket, sock=Breaking(fileno=near.detach()))
+        await asyncio.wait_for(link_socket.gone, 5)
+        await asyncio.sleep(0)
+
+    near, far = socket.socketpair()
+    faults: list[dict[str, Any]] = []
+    link_socket: LinkSocket
+    owner = Owner()
+    with far:
+        asyncio.run(run())
+    assert (owner.lost, faults) == (1, [])
 
 
 async def test_what_waits_for_a_lease_leaves_with_its_answer_in_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
