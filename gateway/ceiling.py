@@ -10,8 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-BATCH: Final = 10  # invocations that are started at once: the concurrency of a new AWS account
-BATCH_PAUSE: Final = 0.1  # seconds until the next batch; a refusal takes less, a cold start more
+BATCH: Final = 10  # invocations that are started at once, at most: the concurrency of a new AWS account
 FIRST_PAUSE: Final = 0.2  # seconds from a refusal until one more than the platform last had room for is tried
 LONGEST_PAUSE: Final = 5.0  # seconds, reached by doubling while the platform goes on refusing
 
@@ -19,12 +18,15 @@ LONGEST_PAUSE: Final = 5.0  # seconds, reached by doubling while the platform go
 class Ceiling:
     """Of one pool; begins and ends with it."""
 
-    def __init__(self, most: int, raised: Callable[[], None]) -> None:
-        """`most`: what the configuration allows. `raised`: called when there may be room where there was none."""
+    def __init__(self, most: int, rate: int, raised: Callable[[], None]) -> None:
+        """`most`, and `rate` a second: what the configuration allows. `raised`: called when there may be room where
+        there was none."""
         self._most = most
         self._raised = raised
         self._learned = most
-        self._batch = BATCH  # what is left of it
+        self._whole_batch = min(BATCH, rate)
+        self._batch_pause = self._whole_batch / rate
+        self._batch = self._whole_batch  # what is left of it
         self._step = 1  # how far the next try goes: doubled while it goes well
         self._pause = FIRST_PAUSE
         self._is_trying = False
@@ -44,10 +46,11 @@ class Ceiling:
         """One more was started."""
         self._batch -= 1
         if self._batch_timer is None:
-            self._batch_timer = asyncio.get_running_loop().call_later(BATCH_PAUSE, self._next_batch)
+            self._batch_timer = asyncio.get_running_loop().call_later(self._batch_pause, self._next_batch)
 
-    def refused(self, running: int) -> None:
-        """The platform had no room for one more than the `running` others."""
+    def refused(self, running: int, retry_after: float = 0.0) -> None:
+        """The platform had no room for one more than the `running` others, and none is asked for in `retry_after`
+        seconds."""
         self._learned = min(self._learned, running)
         if self._is_trying:
             self._is_trying = False
@@ -56,7 +59,7 @@ class Ceiling:
             if self._try_timer is not None:
                 self._try_timer.cancel()
                 self._try_timer = None
-        self._arm()
+        self._arm(retry_after)
 
     def close(self) -> None:
         """Idempotent."""
@@ -67,12 +70,18 @@ class Ceiling:
 
     def _next_batch(self) -> None:
         self._batch_timer = None
-        self._batch = BATCH
+        self._batch = self._whole_batch
         self._raised()
 
-    def _arm(self) -> None:
-        if self._try_timer is None and self.is_lowered:
-            self._try_timer = asyncio.get_running_loop().call_later(self._pause, self._try_more)
+    def _arm(self, retry_after: float = 0.0) -> None:
+        if not self.is_lowered:
+            return
+        loop = asyncio.get_running_loop()
+        if self._try_timer is not None:
+            if self._try_timer.when() >= loop.time() + retry_after:
+                return
+            self._try_timer.cancel()
+        self._try_timer = loop.call_later(max(self._pause, retry_after), self._try_more)
 
     def _try_more(self) -> None:
         self._try_timer = None

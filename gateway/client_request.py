@@ -36,7 +36,7 @@ class FunctionPool(Protocol):
     def name(self) -> str: ...
     async def open(self, exchange: Exchange) -> None:
         """Return when `exchange.stream_opened` was called; raises `PoolRefusal`. Cancelled when the client leaves
-        meanwhile."""
+        meanwhile. Called again when the stream was given back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,15 +249,14 @@ class ClientRequest(ResponseWriter):
             deadlines.close()
 
     async def _exchange(self, pool: FunctionPool, deadlines: Deadlines) -> None:
-        for _ in range(self._front.limits.attempts):
+        while True:
             await self._open(pool)
             if not self._settled.done():
                 deadlines.opened()
                 await self._relay()
             if self.exchange.is_ended or self.exchange.client is not self:
                 return
-            self._settled = self._loop.create_future()
-        self.exchange.refused(Problem("overloaded"))
+            self._settled = self._loop.create_future()  # its stream was given back: how often is the pool's business
 
     async def _open(self, pool: FunctionPool) -> None:
         """Get a stream. A client that leaves meanwhile cancels the waiting, since a pool need not look at the

@@ -133,6 +133,24 @@ class LimitsConfig:
     max_invocations: int = keys.MAX_INVOCATIONS.default
     max_queue: int = keys.MAX_QUEUE.default
     max_exchanges: int = keys.MAX_EXCHANGES.default
+    invocation_rate: int = keys.INVOCATION_RATE.default
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryConfig:
+    """What a request is granted beyond its first try; seconds, and percent of a function's requests."""
+
+    count: int = keys.RETRY_COUNT.default
+    time: float = keys.RETRY_TIME.default
+    share: int = keys.RETRY_SHARE.default
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerConfig:
+    """When a function is left alone, and for how many seconds."""
+
+    failures: int = keys.BREAKER_FAILURES.default
+    pause: float = keys.BREAKER_PAUSE.default
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +176,8 @@ class FunctionConfig:
     linger: float = keys.LINGER.default
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     timeouts: TimeoutsConfig = field(default_factory=TimeoutsConfig)
+    retry: RetryConfig = field(default_factory=RetryConfig)
+    breaker: BreakerConfig = field(default_factory=BreakerConfig)
     on_disconnect: str = keys.ON_DISCONNECT_KEY.default
     disconnect_grace: float = keys.DISCONNECT_GRACE.default
 

@@ -28,7 +28,7 @@ from protocol.dial import (
 )
 from protocol.errors import DialRefused, ProtocolError
 from protocol.events import Event
-from protocol.frames import Options
+from protocol.frames import Code, Options
 from protocol.gateway_session import GatewaySession
 
 log = structlog.get_logger("dialback.link")
@@ -44,6 +44,9 @@ class LinkOwner(Protocol):
 
     def place_freed(self, link: Link) -> None:
         """A stream has ended, or the link has a socket again."""
+
+    def stream_refused(self, link: Link) -> None:
+        """The function refuses what it is given."""
 
     def link_parked(self, link: Link) -> None: ...
     def link_ended(self, link: Link) -> None: ...
@@ -282,6 +285,8 @@ class Link:
         self._streams[event.stream].exchange.trailers(event.headers)
 
     def _on_reset(self, event: ev.StreamReset) -> None:
+        if event.code == Code.REFUSED:
+            self._owner.stream_refused(self)
         self._streams[event.stream].exchange.reset(event.code, event.reason)
 
     def _on_stopped(self, event: ev.StreamStopped) -> None:

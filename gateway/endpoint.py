@@ -16,7 +16,8 @@ from gateway.dialback import Link
 from gateway.errors import GatewayError
 from gateway.invitations import Invitations
 from gateway.link_socket import LinkSocket
-from gateway.pool import Pool, Start
+from gateway.pool import Pool
+from gateway.starts import Start
 from gateway.telemetry import RateLimited
 from gateway.upgrade import accept_websocket, check_handshake, reply
 from protocol.dial import REASON_HEADER, VERSION, Dial

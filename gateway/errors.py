@@ -48,6 +48,7 @@ KINDS: Final[dict[str, Kind]] = {
     # The function
     "invoke-failed": Kind(502, "The function could not be invoked.", ends="failed"),
     "invoke-throttled": Kind(503, "The platform refuses more invocations of the function.", retry_after=1),
+    "circuit-open": Kind(503, "The function failed too often, and is left alone for a while.", retry_after=1),
     "function-error": Kind(502, "The function failed before it answered.", ends="failed"),
     "function-lost": Kind(502, "The connection to the function was lost before it answered.", ends="failed"),
     "bad-response": Kind(502, "The function's answer is not valid HTTP.", ends="failed"),
@@ -67,6 +68,8 @@ class Problem:
     """A key of `KINDS`."""
     detail: str = ""
     """What exactly, for the client's eyes: ours alone, never bytes of the request, a traceback or a secret."""
+    retry_after: int | None = None
+    """Seconds, where it is known better than its kind does."""
 
     @property
     def kind(self) -> Kind:

@@ -19,6 +19,9 @@ from protocol.frames import Code, Headers
 
 __all__ = ["MACHINE", "STATES", "TABLE", "TERMINAL", "ClientSide", "Exchange", "RequestHead", "StreamSide"]
 
+#: RFC 9110, section 9.2.2: twice is as good as once.
+IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
+
 #: Why a function ended a stream, as the client hears of it before the response head (docs/protocol.md, codes).
 PROBLEM_OF_CODE: Final[dict[Code, str]] = {
     Code.REFUSED: "overloaded",
@@ -51,9 +54,12 @@ class Exchange:
         "began",
         "head_at",
         "ended_at",
+        "given_back",
+        "retries",
         "_listeners",
         "_unconsumed",
         "_length",
+        "_was_heard",
         "has_continued",
     )
 
@@ -76,9 +82,14 @@ class Exchange:
         self.began = time.monotonic()
         self.head_at: float | None = None
         self.ended_at: float | None = None
+        self.given_back: Problem | None = None
+        """Why its last stream was; what it is answered if it gets no other."""
+        self.retries = 0
+        """Invocations and streams that it was granted beyond its first."""
         self._listeners: list[Callable[[Exchange], None]] = []
         self._unconsumed = 0
         self._length: int | None = None
+        self._was_heard = False  # the stream's function has said something
         self.has_continued = False
         """A client that expected 100 Continue was sent it."""
 
@@ -130,6 +141,7 @@ class Exchange:
             return
         self._fire("stream_opened")
         self.stream = stream
+        self._was_heard = False
         if not self.head.has_body:
             self._fire("request_ended")
 
@@ -137,6 +149,7 @@ class Exchange:
 
     def credit(self) -> None:
         """The function granted request credit for the first time: it reads."""
+        self._was_heard = True
         if self.head.expects_continue and not self.has_continued and self.state == "opened":
             self.has_continued = True
             self.client.continue_()
@@ -148,11 +161,13 @@ class Exchange:
 
     def stopped(self, code: int) -> None:
         """The function wants no more of the request, which may go on arriving."""
+        self._was_heard = True
         if self.is_request_open:
             self._end_upload()
 
     def informational(self, status: int, headers: Headers) -> None:
         """An interim response such as 103; those that are not a function's to send are dropped."""
+        self._was_heard = True
         if self.state in ("opened", "request_sent") and 102 <= status <= 199:
             try:
                 self.client.informational(status, clean_fields(headers, ONLY_IN_FINAL_HEADS))
@@ -222,7 +237,7 @@ class Exchange:
         if self.is_ended or self.state == "uploading":
             return
         if code == Code.REFUSED and self._can_return():
-            self._return()
+            self._return(Problem("overloaded"))
             return
         name = PROBLEM_OF_CODE.get(cast(Code, code), "function-error")
         self._fail(Problem(name), Code.CANCELLED, reason)
@@ -231,6 +246,8 @@ class Exchange:
         """The link's session is over, and the stream with it."""
         if self.state == "uploading":  # the client has its whole response already
             self._end_upload()
+        elif self._can_return() and not self._was_heard and self.head.method in IDEMPOTENT:
+            self._return(Problem("function-lost"))
         elif not self.is_ended:
             self._fail(Problem("function-lost"), Code.LOST, reason)
 
@@ -355,7 +372,8 @@ class Exchange:
         # A body that has begun to leave is not kept, so it cannot be sent a second time.
         return not self.bytes_in and self.state == ("opened" if self.head.has_body else "request_sent")
 
-    def _return(self) -> None:
+    def _return(self, why: Problem) -> None:
+        self.given_back = why
         self._fire("stream_returned")
         self._cancel_stream(Code.CANCELLED)
         self.stream = None

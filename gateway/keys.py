@@ -269,6 +269,42 @@ MAX_QUEUE = Key(
     1000,
     "How many requests may wait for a place; one more is answered 503.",
 )
+INVOCATION_RATE = Key(
+    "limits.invocation_rate",
+    number("invocations/s", 1, 10_000),
+    100,
+    "How many invocations of the function may be started in a second, ten of them at once; requests wait meanwhile.",
+)
+RETRY_COUNT = Key(
+    "retry.count",
+    number("retries", 0, 10),
+    2,
+    "How often a request is tried again after an invocation that failed, or a stream that never began.",
+)
+RETRY_TIME = Key(
+    "retry.time",
+    seconds(0, 900),
+    10.0,
+    "How long after a request came it may still be tried again, within `timeouts.queue_wait`.",
+)
+RETRY_SHARE = Key(
+    "retry.share",
+    number("percent", 0, 100),
+    20,
+    "How many retries all requests of the function may have among them, beside one a second; beyond it there are none.",
+)
+BREAKER_FAILURES = Key(
+    "breaker.failures",
+    number("failures", 0, 10_000),
+    20,
+    "After how many failed invocations in a row the function is left alone, and requests are answered 503; 0: never.",
+)
+BREAKER_PAUSE = Key(
+    "breaker.pause",
+    seconds(0.1, 60),
+    5.0,
+    "How long it is then left alone before one invocation is tried; doubled, to a minute, while that fails.",
+)
 DIAL_BACK = Key(
     "timeouts.dial_back",
     seconds(0.1, 900),
@@ -334,8 +370,14 @@ FUNCTION_KEYS: tuple[Key[object], ...] = (
     MAX_INVOCATIONS,
     MAX_QUEUE,
     MAX_EXCHANGES,
+    INVOCATION_RATE,
     DIAL_BACK,
     QUEUE_WAIT,
+    RETRY_COUNT,
+    RETRY_TIME,
+    RETRY_SHARE,
+    BREAKER_FAILURES,
+    BREAKER_PAUSE,
     RESPONSE_START,
     REQUEST_IDLE,
     RESPONSE_IDLE,

@@ -47,5 +47,3 @@ class HttpLimits:
     """The same in time."""
     linger: float = 2
     """How long a connection that we close early is still read, lest its reset take the response from the client."""
-    attempts: int = 3
-    """How often a request is given to links, if each returns it unseen; then 503."""

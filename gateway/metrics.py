@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from gateway.breaker import Circuit
 from gateway.exchange import Exchange
 from gateway.pool import Pool
 
@@ -60,14 +61,31 @@ class Metrics(Collector):
         leased = self._gauge("dialback_leased_links", "Environments that are awake.")
         streams = self._gauge("dialback_open_streams", "Streams that are open.")
         waiting = self._gauge("dialback_waiting_requests", "Requests that wait for a place.")
+        retries = CounterMetricFamily(
+            "dialback_retries",
+            "Retries that a request was granted, or its function's budget denied.",
+            labels=("function", "verdict"),
+        )
+        circuit = GaugeMetricFamily(
+            "dialback_circuit", "1 for the state that the circuit breaker is in.", labels=("function", "state")
+        )
+        openings = CounterMetricFamily(
+            "dialback_circuit_openings", "How often the circuit breaker has opened.", labels=("function",)
+        )
         for name, pool in self._pools.items():
-            for outcome, count in pool.invocations.items():
+            starts, breaker = pool.starts, pool.starts.breaker
+            for outcome, count in starts.outcomes.items():
                 invocations.add_metric((name, outcome.value), count)
-            running.add_metric((name,), pool.running)
+            retries.add_metric((name, "granted"), pool.retries.granted)
+            retries.add_metric((name, "denied"), pool.retries.denied)
+            for state in Circuit:
+                circuit.add_metric((name, state.value), state is breaker.circuit)
+            openings.add_metric((name,), breaker.openings)
+            running.add_metric((name,), starts.running)
             leased.add_metric((name,), pool.leased_links)
             streams.add_metric((name,), pool.open_streams)
             waiting.add_metric((name,), pool.waiting)
-        yield from (invocations, running, leased, streams, waiting)
+        yield from (invocations, retries, circuit, openings, running, leased, streams, waiting)
 
     def describe(self) -> Iterable[Metric]:
         """Nothing is known before it is asked for."""

@@ -7,19 +7,20 @@ and no WebSocket: it sees exchanges, links and an invoker.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 
-from gateway.ceiling import Ceiling
+from gateway.breaker import Circuit
 from gateway.config import FunctionConfig
 from gateway.dialback import Link
 from gateway.errors import PoolRefusal, Problem
 from gateway.exchange import Exchange
-from gateway.invitations import FIRST_PRESENTATION, Invitations, Issued
-from gateway.invoke.answer import Answer, Invoker, Outcome
+from gateway.invitations import Invitations
+from gateway.invoke.answer import Invoker
+from gateway.queue import Queue, Waiter
+from gateway.retry import Failure, Retries
+from gateway.starts import Start, Starts
 from protocol import events as ev
 from protocol.errors import DialRefused, LocalError
 from protocol.invitation import Keyring
@@ -27,48 +28,7 @@ from protocol.invitation import Keyring
 log = structlog.get_logger("dialback.pool")
 
 LONGEST_LEASE: Final = 900.0  # seconds; no platform lets an invocation run longer
-FINISH_PATIENCE: Final = 0.1  # seconds from the end of a lease to its invocation's answer, for which a request waits
 LEASE_SHARE: Final = 0.5  # of a lease's time in which streams are opened on it: each has the other half at least
-
-#: What a failed invocation means to the request that waited for it.
-PROBLEM_OF_OUTCOME: Final[dict[Outcome, Problem]] = {
-    Outcome.REFUSED: Problem("invoke-failed", "The function refused the gateway's invitation."),
-    Outcome.FOREIGN: Problem("invoke-failed", "What was invoked is not a stream_handler."),
-    Outcome.ERROR: Problem("function-error"),
-    Outcome.UNREACHABLE: Problem("invoke-failed"),
-    Outcome.ANSWERED: Problem("invoke-failed", "The function returned without dialling back."),
-}
-
-
-@dataclass(eq=False, slots=True)
-class Start:
-    """One invocation and its lease; begins with the first and ends with the last of the two."""
-
-    issued: Issued[Start] | None = None
-    link: Link | None = None
-    """The link that its lease is on, from LEASE on."""
-    is_retired: bool = False
-    """No new stream goes to its environment."""
-    timer: asyncio.TimerHandle | None = None
-    """Retires its lease."""
-
-    @property
-    def has_leased(self) -> bool:
-        return self.link is not None
-
-
-@dataclass(eq=False, slots=True)
-class Waiter:
-    """A request in the queue; `place` is set when it has its stream, or fails with its refusal."""
-
-    exchange: Exchange
-    place: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-
-    def refuse(self, problem: Problem) -> None:
-        """Idempotent, and void when it has its stream."""
-        if not self.place.done():
-            self.place.set_exception(PoolRefusal(problem))
-            self.place.exception()  # whoever waits may have left in this very turn: then nobody else looks
 
 
 class Pool:
@@ -78,20 +38,14 @@ class Pool:
         self, function: FunctionConfig, keyring: Keyring, invoker: Invoker, invitations: Invitations[Start]
     ) -> None:
         self.function = function
-        self.invocations: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
-        """Ended ones, by what became of them."""
+        self.starts = Starts(function, keyring, invoker, invitations, self)
+        self.retries = Retries(function.retry)
         self._keyring = keyring
-        self._invoker = invoker
         self._invitations = invitations
         self._leases: dict[Link, Start] = {}
         self._roomy: dict[Link, None] = {}  # links that had a free place when last looked at, the latest last
-        self._queue: OrderedDict[Waiter, None] = OrderedDict()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._running: set[Start] = set()  # invocations that were not answered
-        self._coming: set[Start] = set()  # those of them whose lease is expected
-        self._finishing: dict[Start, asyncio.TimerHandle] = {}  # those whose environment is about to be free
+        self._queue = Queue(self.starts_changed)
         self._places = 1  # of the last lease: what to expect of the next
-        self._ceiling = Ceiling(function.limits.max_invocations, self._start_what_is_needed)
         self._is_draining = False
         self._is_stopped = False
 
@@ -111,11 +65,6 @@ class Pool:
         return len(self._queue)
 
     @property
-    def running(self) -> int:
-        """Invocations that were not answered yet."""
-        return len(self._running)
-
-    @property
     def open_streams(self) -> int:
         return sum(link.open_streams for link in self._leases)
 
@@ -123,7 +72,11 @@ class Pool:
 
     async def open(self, exchange: Exchange) -> None:
         """Return when the exchange has its stream. Raises `PoolRefusal` when it gets none. To be cancelled when its
-        client has left."""
+        client has left. Called again when the stream was given back."""
+        if exchange.given_back is not None:
+            await self._try_again(exchange, exchange.given_back)
+        else:
+            self.retries.earn()
         if self._is_stopped:
             raise PoolRefusal(Problem("draining"))
         if (link := self._free_place()) is not None:
@@ -133,18 +86,19 @@ class Pool:
                 return
         if len(self._queue) >= self.function.limits.max_queue:
             raise PoolRefusal(Problem("overloaded"))
-        waiter = Waiter(exchange)
-        self._queue[waiter] = None
+        if self._is_hopeless(len(self._queue)):
+            raise PoolRefusal(self._circuit_open())
+        waiter = self._queue.add(exchange)
         exchange.queued()
-        self._start_what_is_needed()
-        if self._coming:
+        self.starts_changed()
+        if self.starts.coming:
             exchange.invoking()
         timer = asyncio.get_running_loop().call_later(self.function.timeouts.queue_wait, self._waited_too_long, waiter)
         try:
             await waiter.place
         finally:
             timer.cancel()
-            self._queue.pop(waiter, None)
+            self._queue.remove(waiter)
 
     # for links
 
@@ -160,14 +114,14 @@ class Pool:
             link.decline(offer.lease)
             return
         start = issued.start
-        start.link = link
-        self._coming.discard(start)
+        self.starts.offered(start, link)
         self._places = offer.places
         if not (link.open_streams or self._is_wanted(start)):
-            self._finishes(start)
+            self.starts.finishes(start)
             link.decline(offer.lease)
             return
         self._leases[link] = start
+        start.is_leased = True
         lasts = min(offer.remaining, LONGEST_LEASE) * LEASE_SHARE
         start.timer = asyncio.get_running_loop().call_later(lasts, self._retire, link)
         self.place_freed(link)
@@ -180,7 +134,7 @@ class Pool:
             return
         if start.is_retired:
             if not link.open_streams:
-                self._finishes(start)
+                self.starts.finishes(start)
             return
         self._serve(link)
         if link.can_open and link not in self._roomy:
@@ -190,21 +144,54 @@ class Pool:
         start = self._leases.get(link)
         self._forget(link)
         if start is not None:
-            self._finishes(start)
-        self._start_what_is_needed()
+            self.starts.finishes(start)
+        self.starts_changed()
 
     def link_ended(self, link: Link) -> None:
         self._forget(link)
-        self._start_what_is_needed()
+        self.starts_changed()
+
+    def stream_refused(self, link: Link) -> None:
+        """The function is unwell: what it would refuse goes elsewhere."""
+        start = self._leases.get(link)
+        if start is not None and not start.is_retired:
+            log.warning("lease.unwell", function=self.name, session=link.session.id.hex())
+            self._retire(link)
+
+    # for the invocations
+
+    def start_failed(self, failure: Failure, outcome: str, detail: str) -> None:
+        """One request has waited in vain, and is tried again or refused."""
+        waiter = self._queue.least_tried()
+        said = {"function": self.name, "outcome": outcome, "detail": detail}
+        if waiter is None:
+            log.warning("invocation.failed", **said)
+            return
+        delay = None
+        if failure.is_retried and not self.starts.breaker.is_open:
+            delay = self.retries.delay(waiter.exchange)
+        log.warning("invocation.failed", **said, request=waiter.exchange.id.hex(), retry_in=delay)
+        if delay is None:
+            self._queue.remove(waiter)
+            waiter.refuse(failure.problem)
+        else:
+            self._queue.rest(waiter, delay)
+
+    def starts_changed(self) -> None:
+        """Start as many invocations as those that wait need beyond those that are on their way."""
+        if self._is_stopped:
+            return
+        if self._queue and self._is_hopeless():
+            self._queue.refuse_all(self._circuit_open())
+        needed = -(-len(self._queue) // self._places) - self.starts.on_their_way - self._queue.resting
+        self.starts.begin(needed)
 
     # for the server
 
     def retire_links(self) -> None:
         """No new stream goes to the environments of now; they park when their streams have ended."""
-        for start in self._coming:
-            start.is_retired = True
-        self._coming.clear()
-        self._start_what_is_needed()
+        self.starts.retire()
+        self.starts_changed()
         for link in list(self._leases):
             self._retire(link)
 
@@ -217,16 +204,8 @@ class Pool:
     async def stop(self) -> None:
         """End what waits and what runs; the links are ended by who keeps them. Idempotent."""
         self._is_stopped = self._is_draining = True
-        self._ceiling.close()
-        for timer in self._finishing.values():
-            timer.cancel()
-        for waiter in self._queue:
-            waiter.refuse(Problem("draining"))
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await self._invoker.close()
+        self._queue.refuse_all(Problem("draining"))
+        await self.starts.stop()
 
     # places
 
@@ -241,7 +220,7 @@ class Pool:
 
     def _serve(self, link: Link) -> None:
         """Give the link's free places to the head of the queue."""
-        while link.can_open and (waiter := self._next_waiter()) is not None:
+        while link.can_open and (waiter := self._queue.pop()) is not None:
             try:
                 self._open_on(link, waiter.exchange)
             except PoolRefusal as refusal:
@@ -256,20 +235,30 @@ class Pool:
             log.warning("stream.not_opened", function=self.name, error=str(error))
             raise PoolRefusal(Problem("header-too-large")) from None
 
-    def _next_waiter(self) -> Waiter | None:
-        while self._queue:
-            waiter, _ = self._queue.popitem(last=False)
-            if not waiter.place.done() and not waiter.exchange.is_ended:
-                return waiter
-        return None
-
-    def _refuse_next(self, problem: Problem) -> None:
-        if (waiter := self._next_waiter()) is not None:
-            waiter.refuse(problem)
-
     def _waited_too_long(self, waiter: Waiter) -> None:
-        is_throttled = self._ceiling.is_lowered and not self._leases
+        is_throttled = self.starts.ceiling.is_lowered and not self._leases
         waiter.refuse(Problem("invoke-throttled" if is_throttled else "queue-timeout"))
+
+    async def _try_again(self, exchange: Exchange, problem: Problem) -> None:
+        """Wait before another stream for one that was given back. Raises `PoolRefusal` when it has had enough."""
+        delay = self.retries.delay(exchange)
+        if delay is None:
+            raise PoolRefusal(problem)
+        log.info("request.retried", function=self.name, request=exchange.id.hex(), problem=problem.name, retry_in=delay)
+        await asyncio.sleep(delay)
+
+    def _is_hopeless(self, waiting: int = 0) -> bool:
+        """No environment will take what waits, and none is started: the circuit is open, or its one trial serves those
+        who came before."""
+        breaker = self.starts.breaker
+        if any(not start.is_retired for start in self._leases.values()):
+            return False
+        if self.starts.coming:
+            return breaker.circuit is Circuit.HALF_OPEN and waiting >= self._places
+        return breaker.is_open
+
+    def _circuit_open(self) -> Problem:
+        return Problem("circuit-open", retry_after=self.starts.breaker.retry_after)
 
     # leases
 
@@ -285,85 +274,15 @@ class Pool:
         self._roomy.pop(link, None)
         link.release()
         if not link.open_streams:
-            self._finishes(start)
-        self._start_what_is_needed()
-
-    def _finishes(self, start: Start) -> None:
-        """Its environment is about to be free: an invocation in this moment would start another, and cold."""
-        if start in self._running and start not in self._finishing:
-            loop = asyncio.get_running_loop()
-            self._finishing[start] = loop.call_later(FINISH_PATIENCE, self._finished, start)
-
-    def _finished(self, start: Start) -> None:
-        timer = self._finishing.pop(start, None)
-        if timer is not None:
-            timer.cancel()
-            self._start_what_is_needed()
+            self.starts.finishes(start)
+        self.starts_changed()
 
     def _forget(self, link: Link) -> None:
         """The link's lease is over."""
         self._roomy.pop(link, None)
         start = self._leases.pop(link, None)
-        if start is not None and start.timer is not None:
+        if start is None:
+            return
+        start.is_leased = False
+        if start.timer is not None:
             start.timer.cancel()
-
-    # invocations
-
-    def _start_what_is_needed(self) -> None:
-        """Start as many invocations as those that wait need beyond those that are on their way."""
-        if self._is_stopped:
-            return
-        needed = -(-len(self._queue) // self._places) - len(self._coming) - len(self._finishing)
-        for _ in range(min(needed, self._ceiling.room(len(self._running)))):
-            start = Start()
-            self._running.add(start)
-            self._coming.add(start)
-            self._ceiling.started()
-            task = asyncio.create_task(self._invoke(start), name=f"invocation of {self.name}")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    async def _invoke(self, start: Start) -> None:
-        """The task of one invocation."""
-        timeout = self.function.timeouts.dial_back
-        timer = asyncio.get_running_loop().call_later(timeout, self._dial_back_late, start)
-        try:
-            token, start.issued = self._invitations.issue(
-                self.name, self._keyring, start, max(timeout, FIRST_PRESENTATION)
-            )
-            answer = await self._invoker.invoke(token)
-        except Exception as error:
-            log.exception("invocation.mistake", function=self.name)
-            answer = Answer(Outcome.UNREACHABLE, type(error).__name__)
-        finally:
-            timer.cancel()
-            if start.issued is not None:
-                self._invitations.withdraw(start.issued)
-        # All in one step, lest two that are answered at once count each other.
-        self._running.discard(start)
-        self.invocations[answer.outcome] += 1
-        self._answered(start, answer)
-        self._coming.discard(start)
-        self._finished(start)
-        self._start_what_is_needed()
-
-    def _answered(self, start: Start, answer: Answer) -> None:
-        if start.link is not None:
-            # A hint: the lease is over when the link says so, or when it stays silent.
-            if self._leases.get(start.link) is start:
-                start.link.invocation_answered()
-        elif answer.outcome is Outcome.THROTTLED:
-            log.info("invocation.throttled", function=self.name, running=self.running)
-            self._ceiling.refused(self.running)
-        elif answer.outcome is not Outcome.ANSWERED or self._queue:  # else nobody needed it any more
-            log.warning("invocation.failed", function=self.name, outcome=answer.outcome.value, detail=answer.detail)
-            if start in self._coming:  # else its request has its answer already, or another start
-                self._refuse_next(PROBLEM_OF_OUTCOME[answer.outcome])
-
-    def _dial_back_late(self, start: Start) -> None:
-        if start not in self._coming:
-            return
-        self._coming.discard(start)  # its lease would still be welcome
-        log.warning("invocation.late", function=self.name, seconds=self.function.timeouts.dial_back)
-        self._refuse_next(Problem("dial-back-timeout"))
-        self._start_what_is_needed()

@@ -161,8 +161,8 @@ class ResponseWriter:
         """A whole response that says what is wrong."""
         body = problem.document(self._request_id.decode("ascii"))
         headers = [(b"content-type", CONTENT_TYPE), (b"cache-control", b"no-store")]
-        if problem.kind.retry_after is not None:
-            headers.append((b"retry-after", b"%d" % problem.kind.retry_after))
+        if (seconds := problem.retry_after or problem.kind.retry_after) is not None:
+            headers.append((b"retry-after", b"%d" % seconds))
         self.head(ResponseHead(problem.status, headers, len(body), is_head_request), is_head_request)
         if not is_head_request:
             self.data(body, True)

@@ -23,9 +23,10 @@ from gateway.invoke.function_url import FunctionUrl
 from gateway.keys import Address
 from gateway.limits import HttpLimits
 from gateway.metrics import Metrics
-from gateway.pool import Pool, Start
+from gateway.pool import Pool
 from gateway.request_log import log_exchange
 from gateway.routes import Route
+from gateway.starts import Start
 from protocol.dial import CONNECT_PATH, Limits
 from protocol.gateway_session import SessionOptions
 from protocol.invitation import Keyring

@@ -18,6 +18,7 @@ from gateway import keys
 from gateway.config import (
     ONLY_FUNCTION,
     BodyConfig,
+    BreakerConfig,
     ClientConfig,
     Config,
     ConfigError,
@@ -26,6 +27,7 @@ from gateway.config import (
     InvokeConfig,
     LimitsConfig,
     LogConfig,
+    RetryConfig,
     SessionConfig,
     TimeoutsConfig,
     TlsConfig,
@@ -236,6 +238,7 @@ class _Loader:
                 max_invocations=get(keys.MAX_INVOCATIONS),
                 max_queue=get(keys.MAX_QUEUE),
                 max_exchanges=get(keys.MAX_EXCHANGES),
+                invocation_rate=get(keys.INVOCATION_RATE),
             ),
             timeouts=TimeoutsConfig(
                 dial_back=get(keys.DIAL_BACK),
@@ -245,6 +248,8 @@ class _Loader:
                 response_idle=get(keys.RESPONSE_IDLE),
                 exchange=get(keys.EXCHANGE_TIMEOUT),
             ),
+            retry=RetryConfig(count=get(keys.RETRY_COUNT), time=get(keys.RETRY_TIME), share=get(keys.RETRY_SHARE)),
+            breaker=BreakerConfig(failures=get(keys.BREAKER_FAILURES), pause=get(keys.BREAKER_PAUSE)),
             on_disconnect=get(keys.ON_DISCONNECT_KEY),
             disconnect_grace=get(keys.DISCONNECT_GRACE),
         )

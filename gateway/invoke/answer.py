@@ -11,14 +11,20 @@ LOGGED: Final = 200  # characters of a function's own words that are kept for th
 
 
 class Outcome(Enum):
-    """Of one invocation."""
+    """Of one invocation: the class of its failure, or that it had none."""
 
     ANSWERED = "answered"  # our handler returned
     THROTTLED = "throttled"  # the platform has no room: nothing ran
     REFUSED = "refused"  # our handler refused the invitation: nothing was dialled
+    FORBIDDEN = "forbidden"  # the platform does not let this gateway call the function: nothing ran
     FOREIGN = "foreign"  # something answered, but not our handler
     ERROR = "error"  # the function failed: raised, ended, timed out
-    UNREACHABLE = "unreachable"  # no connection, or one that broke: it is not known whether anything ran
+    DNS = "dns"  # its host has no address: nothing ran
+    CONNECTION_REFUSED = "connection-refused"  # nobody listens there: nothing ran
+    TLS = "tls"  # who is there cannot prove to be it: nothing ran
+    TIMEOUT = "timeout"  # no connection, or no answer, in time
+    BROKEN = "broken"  # the connection broke after the request was sent: it is not known whether anything ran
+    UNREACHABLE = "unreachable"  # no connection for any other reason: nothing ran
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +33,8 @@ class Answer:
 
     outcome: Outcome
     detail: str = ""
+    retry_after: float = 0.0
+    """Seconds for which the platform asked not to be asked again; 0: it did not say."""
 
 
 class Invoker(Protocol):
@@ -53,7 +61,7 @@ def read_forbidden(body: bytes) -> Answer:
     if str(problem.get("type", "")).startswith("urn:dialback:"):
         why = str(problem.get("detail", ""))[:LOGGED]
         return Answer(Outcome.REFUSED, f"{why}: its DIALBACK_SECRET and DIALBACK_GATEWAY must match this gateway's")
-    return Answer(Outcome.FOREIGN, "status 403: may this gateway call the function at all?")
+    return Answer(Outcome.FORBIDDEN, "status 403: may this gateway call the function at all?")
 
 
 def _object(body: bytes) -> dict[str, Any]:

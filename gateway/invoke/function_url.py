@@ -6,15 +6,19 @@ Knows HTTP; nothing of queues or links.
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import socket
 import ssl
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 import aiohttp
 from aiohttp import abc
+from multidict import CIMultiDictProxy
 
-from gateway.invoke.answer import Answer, Outcome, read_forbidden, read_returned
+from gateway.invoke.answer import LOGGED, Answer, Outcome, read_forbidden, read_returned
 from gateway.invoke.sigv4 import Signer
 from protocol.invitation import INVITATION_CONTENT_TYPE, INVITATION_KEY
 
@@ -22,6 +26,8 @@ CONNECT_TIMEOUT: Final = 10.0  # seconds
 ANSWER_TIMEOUT: Final = 960.0  # seconds; above the 900 that a function may take
 IDLE_TIMEOUT: Final = 15.0  # seconds between two uses of a connection: less than any server's, or a POST is lost
 TCP_KEEPALIVE: Final = 60  # seconds; what idles longer is forgotten by NATs on the way
+LONGEST_RETRY_AFTER: Final = 60.0  # seconds; who asks for more is asked again all the same
+LOGGED_HEADERS: Final = ("x-amzn-requestid", "x-amzn-errortype", "x-amz-function-error")
 MAX_ANSWER: Final = 64 << 10  # bytes that are read of an answer: ours has some hundred
 
 
@@ -69,9 +75,9 @@ class FunctionUrl:
             headers = await self._signer.sign(self._url, headers, body)
         try:
             async with self._session.post(self._url, data=body, headers=headers, allow_redirects=False) as response:
-                return _judge(response.status, await _read(response.content))
+                return _judge(response.status, response.headers, await _read(response.content))
         except (aiohttp.ClientError, OSError, asyncio.TimeoutError, ValueError) as error:
-            return Answer(Outcome.UNREACHABLE, f"{type(error).__name__}: {error}")
+            return Answer(_class_of(error), f"{type(error).__name__}: {error}"[:LOGGED])
 
     async def close(self) -> None:
         await self._session.close()
@@ -85,13 +91,52 @@ async def _read(content: aiohttp.StreamReader) -> bytes:
     return body
 
 
-def _judge(status: int, body: bytes) -> Answer:
+def _judge(status: int, headers: CIMultiDictProxy[str], body: bytes) -> Answer:
+    error_type = headers.get("x-amzn-errortype", "")
+    # Lambda names the same refusal with status 400 too (TooManyRequestsException, ThrottlingException).
+    if status in (429, 503) or (status == 400 and ("Throttl" in error_type or "TooManyRequests" in error_type)):
+        return Answer(Outcome.THROTTLED, _said(status, headers), _retry_after(headers.get("retry-after", "")))
+    if status in (500, 502, 504) or "x-amz-function-error" in headers:
+        return Answer(Outcome.ERROR, _said(status, headers))
     if status == 200:
         return read_returned(body)
     if status == 403:
         return read_forbidden(body)
-    if status in (429, 503):
-        return Answer(Outcome.THROTTLED, f"status {status}")
-    if status in (500, 502, 504):
-        return Answer(Outcome.ERROR, f"status {status}")
-    return Answer(Outcome.FOREIGN, f"status {status}")
+    return Answer(Outcome.FOREIGN, _said(status, headers))
+
+
+def _said(status: int, headers: CIMultiDictProxy[str]) -> str:
+    """For the log; the platform's own id of the invocation finds its lines in the function's log."""
+    named = (f"{name} {headers[name]}" for name in LOGGED_HEADERS if name in headers)
+    return ", ".join((f"status {status}", *named))[:LOGGED]
+
+
+def _retry_after(value: str) -> float:
+    """Seconds from now (RFC 9110, section 10.2.3); 0 for what is neither a number nor a date."""
+    if value.isascii() and value.isdigit():
+        return min(float(value), LONGEST_RETRY_AFTER)
+    try:
+        at = parsedate_to_datetime(value)
+    except ValueError:
+        return 0.0
+    return min(max(0.0, (at - datetime.now(at.tzinfo or timezone.utc)).total_seconds()), LONGEST_RETRY_AFTER)
+
+
+#: The first that fits; what is thrown after the connection stood is `BROKEN`.
+CLASSES: Final[tuple[tuple[type[BaseException], Outcome], ...]] = (
+    (aiohttp.ClientConnectorDNSError, Outcome.DNS),
+    (aiohttp.ClientSSLError, Outcome.TLS),
+    (ssl.SSLError, Outcome.TLS),
+    (asyncio.TimeoutError, Outcome.TIMEOUT),
+    (aiohttp.ClientConnectorError, Outcome.UNREACHABLE),
+    (aiohttp.ClientResponseError, Outcome.FOREIGN),
+    (aiohttp.ClientError, Outcome.BROKEN),
+    (OSError, Outcome.BROKEN),
+    (ValueError, Outcome.UNREACHABLE),
+)
+
+
+def _class_of(error: BaseException) -> Outcome:
+    if isinstance(error, aiohttp.ClientConnectorError) and error.errno == errno.ECONNREFUSED:
+        return Outcome.CONNECTION_REFUSED
+    return next(outcome for kind, outcome in CLASSES if isinstance(error, kind))

@@ -108,12 +108,22 @@ def test_curl_sees_that_a_killed_process_did_not_finish(failing: Stack) -> None:
 
 def test_a_process_that_is_killed_before_its_first_byte_is_a_502(failing: Stack) -> None:
     with failing.connect() as connection:
-        connection.request("GET", "/stuck?note=stuck")
+        connection.request("POST", "/stuck?note=stuck")
         wait_for(lambda: failing.executions("stuck"))
         os.kill(int(failing.executions("stuck")[0]), signal.SIGKILL)
         killed_at = time.monotonic()
         assert_problem(connection.response(), 502, "function-lost")
         assert time.monotonic() - killed_at < SOON
+
+
+def test_a_request_that_may_be_repeated_goes_to_another_process_three_times_in_all(failing: Stack) -> None:
+    with failing.connect() as connection:
+        connection.request("GET", "/stuck?note=repeated")
+        for number in range(3):
+            wait_for(lambda number=number: len(failing.executions("repeated")) > number)  # type: ignore[misc]
+            os.kill(int(failing.executions("repeated")[number]), signal.SIGKILL)
+        assert_problem(connection.response(), 502, "function-lost")
+        assert len(set(failing.executions("repeated"))) == 3
 
 
 def test_code_that_exits_before_its_first_byte_is_a_502(failing: Stack) -> None:

@@ -93,7 +93,7 @@ def answer(
 
 
 class FakePool:
-    """Opens a stream at once, or as the test says."""
+    """Opens a stream at once, or as the test says; three for one request at most, as the real one's budget has it."""
 
     name = "fake"
 
@@ -112,6 +112,10 @@ class FakePool:
         return Destination(self, self.terms)
 
     async def open(self, exchange: Exchange) -> None:
+        if exchange.given_back is not None:
+            exchange.retries += 1
+            if exchange.retries > 2:
+                raise PoolRefusal(exchange.given_back)
         exchange.queued()
         self.entered.set()
         if self.gate is not None:

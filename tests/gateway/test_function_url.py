@@ -13,7 +13,7 @@ from aiohttp import web
 
 from gateway.invoke import function_url
 from gateway.invoke.answer import Answer, Outcome
-from gateway.invoke.function_url import MAX_ANSWER, FunctionUrl
+from gateway.invoke.function_url import LONGEST_RETRY_AFTER, MAX_ANSWER, FunctionUrl
 
 Behave = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 OURS = {"dialback": 1, "lease": 1, "outcome": "parked"}
@@ -64,7 +64,7 @@ REFUSED = {"type": "urn:dialback:invitation-refused", "title": "…", "status": 
         (301, None, Outcome.FOREIGN),
         (400, OURS, Outcome.FOREIGN),
         (403, REFUSED, Outcome.REFUSED),
-        (403, {"Message": "Forbidden"}, Outcome.FOREIGN),
+        (403, {"Message": "Forbidden"}, Outcome.FORBIDDEN),
         (404, None, Outcome.FOREIGN),
         (413, None, Outcome.FOREIGN),
         (429, {"Message": "Rate Exceeded."}, Outcome.THROTTLED),
@@ -141,9 +141,17 @@ async def test_redirects_are_not_followed() -> None:
 
 
 @pytest.mark.parametrize(
-    "said", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{", b"not HTTP at all\r\n\r\n", b"HTTP/1.1 "]
+    ("said", "outcome"),
+    [
+        (b"", Outcome.BROKEN),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{", Outcome.BROKEN),
+        (b"HTTP/1.1 ", Outcome.BROKEN),
+        (b"not HTTP at all\r\n\r\n", Outcome.FOREIGN),
+    ],
 )
-async def test_a_connection_that_breaks_is_unreachable(said: bytes) -> None:
+async def test_a_connection_that_breaks_has_its_own_meaning(said: bytes, outcome: Outcome) -> None:
+    """Something may have run."""
+
     async def close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
         writer.write(said)
@@ -154,15 +162,39 @@ async def test_a_connection_that_breaks_is_unreachable(said: bytes) -> None:
     async with server:
         port = server.sockets[0].getsockname()[1]
         answer = await invoke(f"http://127.0.0.1:{port}/")
-    assert answer.outcome is Outcome.UNREACHABLE
+    assert answer.outcome is outcome
     assert answer.detail
 
 
-async def test_nobody_there_is_unreachable() -> None:
+async def test_nobody_there_is_a_refused_connection() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         answer = await invoke(f"http://127.0.0.1:{taken.getsockname()[1]}/")
-    assert answer.outcome is Outcome.UNREACHABLE
+    assert answer.outcome is Outcome.CONNECTION_REFUSED
+
+
+async def test_no_way_there_is_unreachable() -> None:
+    """A broadcast address: the kernel refuses to connect."""
+    assert (await invoke("http://255.255.255.255:9/")).outcome is Outcome.UNREACHABLE
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "outcome", "seconds"),
+    [
+        (429, {"Retry-After": "7"}, Outcome.THROTTLED, 7.0),
+        (503, {"Retry-After": "99999999"}, Outcome.THROTTLED, LONGEST_RETRY_AFTER),
+        (429, {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, Outcome.THROTTLED, 0.0),
+        (429, {"Retry-After": "Wed, 21 Oct 2999 07:28:00 GMT"}, Outcome.THROTTLED, LONGEST_RETRY_AFTER),
+        (429, {"Retry-After": "-1"}, Outcome.THROTTLED, 0.0),
+        (429, {"Retry-After": "soon"}, Outcome.THROTTLED, 0.0),
+        (400, {"x-amzn-ErrorType": "ThrottlingException"}, Outcome.THROTTLED, 0.0),
+        (400, {"x-amzn-ErrorType": "SerializationException"}, Outcome.FOREIGN, 0.0),
+        (200, {"X-Amz-Function-Error": "Unhandled"}, Outcome.ERROR, 0.0),
+    ],
+)
+async def test_headers_say_more(status: int, headers: dict[str, str], outcome: Outcome, seconds: float) -> None:
+    said = await answer(status, json.dumps(OURS).encode(), headers)
+    assert (said.outcome, said.retry_after) == (outcome, seconds)
 
 
 async def test_a_function_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +206,7 @@ async def test_a_function_that_never_answers_is_given_up(monkeypatch: pytest.Mon
         return web.Response()
 
     async with serving(behave) as url:
-        assert (await invoke(url)).outcome is Outcome.UNREACHABLE
+        assert (await invoke(url)).outcome is Outcome.TIMEOUT
         end.set()
 
 

@@ -11,11 +11,11 @@ import pytest
 from aiohttp import ClientSession, web
 
 from gateway import ceiling as ceiling_module
-from gateway import pool
+from gateway import starts
 from gateway.ceiling import BATCH, Ceiling
-from gateway.config import LimitsConfig, SessionConfig, TimeoutsConfig
+from gateway.config import LimitsConfig, RetryConfig, SessionConfig, TimeoutsConfig
 from gateway.invoke.answer import Answer
-from gateway.pool import Start
+from gateway.starts import Start
 from protocol.frames import Code
 from tests.gateway.environment_fake import Environment, FunctionUrl, Served, leave_it, name_it
 from tests.gateway.whole_gateway import Whole, first_stream, gateway_for, silent, until_later, url_of, whole
@@ -139,7 +139,7 @@ async def test_a_place_that_frees_up_as_a_client_leaves_goes_to_the_next() -> No
         await it.until_waiting(1)
         (waiter,) = it.pool._queue
         waiter.exchange.client_gone()
-        assert it.pool._next_waiter() is None
+        assert it.pool._queue.pop() is None
         asked.cancel()
         end.set()
 
@@ -160,7 +160,7 @@ async def test_a_client_that_leaves_the_queue_leaves_no_waiter_and_no_start_behi
         await asyncio.wait_for(environment.parked.wait(), 5)  # unneeded: declined, and nothing is billed on
         assert environment.streams.empty()
         assert (await it.get("/next"))[1].endswith(" /next")
-        assert it.pool.invocations and not it.pool._coming
+        assert it.pool.starts.outcomes and not it.pool.starts.coming
 
 
 # Invocations that fail
@@ -185,10 +185,10 @@ async def test_a_client_that_leaves_the_queue_leaves_no_waiter_and_no_start_behi
     ],
 )
 async def test_an_invocation_that_fails_answers_one_request(url: Any, status: int, name: str) -> None:
-    async with whole(url()) as it:
+    async with whole(url(), retry=RetryConfig(count=0)) as it:
         assert await it.problem() == (status, name)
         assert it.url.invited.qsize() == 1
-        assert sum(it.pool.invocations.values()) == 1
+        assert sum(it.pool.starts.outcomes.values()) == 1
 
 
 async def test_a_function_that_is_not_there_is_a_502() -> None:
@@ -200,7 +200,7 @@ async def test_a_function_that_is_not_there_is_a_502() -> None:
 
 
 async def test_failures_are_one_request_each_and_the_others_go_on() -> None:
-    """Of three requests whose starts fail twice, one is served."""
+    """Of three requests whose starts fail twice, and are not tried again, one is served."""
     environment = Environment(places=3)
     failures = 2
 
@@ -213,7 +213,7 @@ async def test_failures_are_one_request_each_and_the_others_go_on() -> None:
         return web.json_response(await environment.invoke(url.gateway, token))
 
     url = FunctionUrl(behave=behave)
-    async with whole(url) as it:
+    async with whole(url, retry=RetryConfig(count=0)) as it:
         answers = await asyncio.gather(*(it.get() for _ in range(3)))
         assert sorted(status for status, _ in answers) == [200, 502, 502]
         await environment.close()
@@ -231,10 +231,10 @@ async def test_a_mistake_in_an_invoker_answers_its_request_and_is_not_repeated_f
 
             async def close(self) -> None: ...
 
-        invoker, it.pool._invoker = it.pool._invoker, Broken()
+        invoker, it.pool.starts._invoker = it.pool.starts._invoker, Broken()
         assert await it.problem() == (502, "invoke-failed")
-        assert calls == 1
-        it.pool._invoker = invoker
+        assert calls == 1 + it.pool.function.retry.count
+        it.pool.starts._invoker = invoker
         assert (await it.get())[0] == 200
 
 
@@ -269,13 +269,13 @@ async def test_an_invocation_that_fails_late_costs_no_second_request() -> None:
     url = FunctionUrl(behave=behave)
     async with whole(url, timeouts=TimeoutsConfig(dial_back=0.3, queue_wait=5)) as it:
         assert await it.problem() == (504, "dial-back-timeout")
-        judge = it.pool._answered
+        judge = it.pool.starts._answered
 
-        def judged(start: Start, answer: Answer) -> None:
-            judge(start, answer)
+        def judged(start: Start, answer: Answer, is_expected: bool) -> None:
+            judge(start, answer, is_expected)
             answered.set()
 
-        it.pool._answered = judged  # type: ignore[method-assign]
+        it.pool.starts._answered = judged  # type: ignore[method-assign]
         asked = it.asking("/second")
         await it.until_waiting(1)
         fail.set()
@@ -302,7 +302,7 @@ async def test_what_waits_for_a_late_invocation_of_many_places_gets_another() ->
 async def test_a_lease_without_places_answers_a_request_and_starts_no_storm() -> None:
     async with whole(url_of(Environment(places=0))) as it:
         assert await it.problem() == (502, "invoke-failed")
-        assert it.url.invited.qsize() == 1
+        assert it.url.invited.qsize() == 3
 
 
 # Throttling
@@ -310,11 +310,21 @@ async def test_a_lease_without_places_answers_a_request_and_starts_no_storm() ->
 
 async def test_two_hundred_requests_against_four_environments_are_served_without_a_storm_of_invocations() -> None:
     async with whole(FunctionUrl(most=4)) as it:
+        ceiling, unaware = it.pool.starts.ceiling, []
+        refused = ceiling.refused
+
+        def note(running: int, retry_after: float = 0.0) -> None:
+            unaware.append(running)
+            refused(running, retry_after)
+
+        ceiling.refused = note  # type: ignore[method-assign]
         answers = await asyncio.gather(*(it.get(f"/{number}") for number in range(200)))
         assert [status for status, _ in answers] == [200] * 200
         assert all(text.endswith(f" /{number}") for number, (_, text) in enumerate(answers))
         assert len({text.split()[0] for _, text in answers}) == 200
-        assert it.url.throttled <= 2 * BATCH  # two batches, where the refusals of the first come late
+        # Those that ran when the first refusal was heard of had been started before anybody could know; then it is one
+        # at a time, and ever more seldom. (How many batches a busy machine starts before it hears is not ours to say.)
+        assert it.url.throttled <= unaware[0] + BATCH
 
 
 async def test_requests_that_are_throttled_wait_until_there_is_room() -> None:
@@ -331,17 +341,17 @@ async def test_a_platform_without_any_room_is_a_503_that_says_so_and_is_asked_se
         assert await it.problem() == (503, "invoke-throttled")
         assert it.url.throttled <= 3
         await it.gateway.stop(0)
-        assert it.pool._ceiling._try_timer is None, "it would go on for ever"
+        assert it.pool.starts.ceiling._try_timer is None, "it would go on for ever"
 
 
 class Steps:
     """A ceiling whose owner starts all that it may, on a platform with `room`."""
 
-    def __init__(self, most: int, room: int) -> None:
+    def __init__(self, most: int, room: int, rate: int = 10_000) -> None:
         self.room = room
         self.running = 0
         self.refusals = 0
-        self.ceiling = Ceiling(most, self.start)
+        self.ceiling = Ceiling(most, rate, self.start)
         self.raised = asyncio.Event()
 
     def start(self) -> None:
@@ -362,7 +372,7 @@ class Steps:
 
 
 async def test_a_ceiling_starts_in_batches_and_finds_what_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, seconds in {"BATCH_PAUSE": 0.001, "FIRST_PAUSE": 0.002, "LONGEST_PAUSE": 0.02}.items():
+    for name, seconds in {"FIRST_PAUSE": 0.002, "LONGEST_PAUSE": 0.02}.items():
         monkeypatch.setattr(ceiling_module, name, seconds)
     steps = Steps(most=100, room=4)
     steps.start()
@@ -378,7 +388,7 @@ async def test_a_ceiling_starts_in_batches_and_finds_what_there_is_room_for(monk
 
 
 async def test_a_platform_that_goes_on_refusing_is_asked_ever_less(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, seconds in {"BATCH_PAUSE": 0.002, "FIRST_PAUSE": 0.01, "LONGEST_PAUSE": 0.04}.items():
+    for name, seconds in {"FIRST_PAUSE": 0.01, "LONGEST_PAUSE": 0.04}.items():
         monkeypatch.setattr(ceiling_module, name, seconds)
     steps = Steps(most=100, room=0)
     loop = asyncio.get_running_loop()
@@ -399,7 +409,7 @@ async def test_a_platform_that_goes_on_refusing_is_asked_ever_less(monkeypatch: 
 
 async def test_a_request_at_the_end_of_a_lease_waits_for_the_warm_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between PARKED and the invocation's answer the environment is not free: an invocation would start a cold one."""
-    monkeypatch.setattr(pool, "FINISH_PATIENCE", 5)
+    monkeypatch.setattr(starts, "FINISH_PATIENCE", 5)
     environment, cold = Environment(), Environment()
     answer = asyncio.Event()
 
@@ -492,7 +502,7 @@ async def test_the_answer_of_a_retired_links_invocation_ends_its_session() -> No
 
     url = FunctionUrl(behave=behave)
     async with whole(url, session=SessionConfig(grace=600)) as it:
-        asked = it.asking()
+        asked = it.asking("/", b"a POST, which is not tried again")
         await first_stream(environment)
         it.gateway.retire_links()
         killed.set()
@@ -549,7 +559,7 @@ async def test_what_waits_is_served_when_a_link_has_a_socket_again() -> None:
 async def test_what_waits_behind_a_link_that_is_lost_gets_another_environment() -> None:
     lost, other = Environment(leave_it), Environment()
     async with whole(url_of(lost, other), limits=LimitsConfig(max_invocations=1)) as it:
-        first = it.asking("/1")
+        first = it.asking("/1", b"a POST")
         await first_stream(lost)
         second = it.asking("/2")
         await it.until_waiting(1)

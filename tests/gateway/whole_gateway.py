@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +13,21 @@ from typing import Any
 import structlog
 from aiohttp import ClientSession, TCPConnector, web
 
-from gateway.config import Config, FunctionConfig, LimitsConfig, SessionConfig, TimeoutsConfig
+from gateway.config import (
+    BreakerConfig,
+    Config,
+    FunctionConfig,
+    LimitsConfig,
+    RetryConfig,
+    SessionConfig,
+    TimeoutsConfig,
+)
 from gateway.dialback import Link
 from gateway.endpoint import Endpoint
+from gateway.exchange import Exchange
 from gateway.keys import Address, Secret
-from gateway.pool import Pool, Waiter
+from gateway.pool import Pool
+from gateway.queue import Queue, Waiter
 from gateway.routes import Route
 from gateway.server import Gateway
 from tests.gateway.environment_fake import LOOPBACK, SECRET, Environment, FunctionUrl, Served
@@ -32,6 +41,8 @@ async def gateway_for(
     limits: LimitsConfig | None = None,
     timeouts: TimeoutsConfig | None = None,
     session: SessionConfig | None = None,
+    retry: RetryConfig | None = None,
+    breaker: BreakerConfig | None = None,
     on_disconnect: str = "cancel",
 ) -> AsyncIterator[Gateway]:
     """A whole gateway; of several functions each has the path of its name."""
@@ -44,6 +55,8 @@ async def gateway_for(
             linger=linger,
             limits=limits or LimitsConfig(),
             timeouts=timeouts or TimeoutsConfig(dial_back=5, queue_wait=10),
+            retry=retry or RetryConfig(),
+            breaker=breaker or BreakerConfig(),
             on_disconnect=on_disconnect,
         )
         for name, url in named.items()
@@ -65,16 +78,16 @@ async def gateway_for(
         await gateway.stop(0)
 
 
-class WatchedQueue(OrderedDict[Waiter, None]):
+class WatchedQueue(Queue):
     """A queue that a test can wait for."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, rested: Callable[[], None]) -> None:
+        super().__init__(rested)
         self.grew = asyncio.Event()
 
-    def __setitem__(self, waiter: Waiter, nothing: None) -> None:
-        super().__setitem__(waiter, nothing)
+    def add(self, exchange: Exchange) -> Waiter:
         self.grew.set()
+        return super().add(exchange)
 
 
 @dataclass
@@ -129,7 +142,7 @@ async def whole(url: FunctionUrl, **options: Any) -> AsyncIterator[Whole]:
     async with url.serving(), gateway_for(url, **options) as gateway:
         async with ClientSession(connector=TCPConnector(limit=0)) as client:
             it = Whole(gateway, url, client)
-            it.pool._queue = WatchedQueue()
+            it.pool._queue = WatchedQueue(it.pool.starts_changed)
             yield it
 
 

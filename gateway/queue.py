@@ -1,0 +1,90 @@
+"""A function's queue: requests that wait for a place, in the order in which they came.
+
+Knows exchanges and time; nothing of links and invocations.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from gateway.errors import PoolRefusal, Problem
+from gateway.exchange import Exchange
+
+
+@dataclass(eq=False, slots=True)
+class Waiter:
+    """A request in the queue; `place` is set when it has its stream, or fails with its refusal."""
+
+    exchange: Exchange
+    place: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    def refuse(self, problem: Problem) -> None:
+        """Idempotent, and void when it has its stream."""
+        if not self.place.done():
+            self.place.set_exception(PoolRefusal(problem))
+            self.place.exception()  # whoever waits may have left in this very turn: then nobody else looks
+
+
+class Queue:
+    """Of one pool; begins and ends with it."""
+
+    def __init__(self, rested: Callable[[], None]) -> None:
+        """`rested`: called when an invocation may be started for one that had to wait for it."""
+        self._waiters: OrderedDict[Waiter, None] = OrderedDict()
+        self._resting: dict[Waiter, asyncio.TimerHandle] = {}
+        self._rested = rested
+
+    def __len__(self) -> int:
+        return len(self._waiters)
+
+    def __iter__(self) -> Iterator[Waiter]:
+        return iter(self._waiters)
+
+    @property
+    def resting(self) -> int:
+        """How many of them have an invocation to come, later."""
+        return len(self._resting)
+
+    def add(self, exchange: Exchange) -> Waiter:
+        """At its end."""
+        waiter = Waiter(exchange)
+        self._waiters[waiter] = None
+        return waiter
+
+    def remove(self, waiter: Waiter) -> None:
+        """Idempotent."""
+        self._waiters.pop(waiter, None)
+        timer = self._resting.pop(waiter, None)
+        if timer is not None:
+            timer.cancel()
+
+    def pop(self) -> Waiter | None:
+        """The head of the queue, which is in it no more."""
+        while self._waiters:
+            waiter = next(iter(self._waiters))
+            self.remove(waiter)
+            if not waiter.place.done() and not waiter.exchange.is_ended:
+                return waiter
+        return None
+
+    def least_tried(self) -> Waiter | None:
+        """The first of those that the fewest failed invocations were charged to."""
+        alive = (waiter for waiter in self._waiters if not waiter.place.done() and not waiter.exchange.is_ended)
+        return min(alive, key=lambda waiter: waiter.exchange.retries, default=None)
+
+    def rest(self, waiter: Waiter, seconds: float) -> None:
+        """It keeps its turn, but no invocation is started for it before that."""
+        if waiter in self._resting:
+            self._resting[waiter].cancel()
+        self._resting[waiter] = asyncio.get_running_loop().call_later(seconds, self._wake, waiter)
+
+    def refuse_all(self, problem: Problem) -> None:
+        while (waiter := self.pop()) is not None:
+            waiter.refuse(problem)
+
+    def _wake(self, waiter: Waiter) -> None:
+        del self._resting[waiter]
+        self._rested()
