@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from http import HTTPStatus
 from typing import Any, get_args
 
@@ -9,6 +10,7 @@ import msgpack  # type: ignore[import-untyped]
 import pytest
 from hypothesis import given
 
+from protocol import events as ev
 from protocol import frames as fr
 from protocol.codec import decode, encode, encode_fixed, peek_fixed
 from protocol.errors import LocalError, ProtocolError
@@ -45,6 +47,34 @@ def test_what_is_encoded_is_decoded_the_same(frame: fr.Frame) -> None:
 def test_the_exact_bytes(frame: fr.Frame, expected: str) -> None:
     assert encode(frame) == bytes.fromhex(expected)
     assert decode(bytes.fromhex(expected)) == frame
+
+
+RECORDS = [*get_args(fr.Frame), *get_args(ev.Event)]
+
+
+@pytest.mark.parametrize("kind", RECORDS, ids=lambda kind: f"{kind.__module__}.{kind.__name__}")
+def test_a_record_is_its_arguments_in_their_order(kind: type[fr.Record]) -> None:
+    names = list(inspect.signature(kind).parameters)
+    assert names == list(kind.__slots__)
+    given = [bytes([number]) for number in range(len(names))]
+    record = kind(*given)
+    assert [getattr(record, name) for name in names] == given
+    assert record == kind(**dict(zip(names, given, strict=True)))
+    for at in range(len(names)):
+        assert record != kind(*given[:at], b"another", *given[at + 1 :])
+    assert not hasattr(record, "__dict__"), "it has room for nothing else"
+
+
+def test_records_of_two_types_are_never_equal() -> None:
+    assert ev.StreamClosed(1) != ev.StreamWritable(1)
+    assert ev.Parked(1) != fr.Release(1) != (1,)
+    assert repr(fr.Park(1, 2, 3)) == "Park(lease=1, last_stream=2, received=3)"
+
+
+def test_options_that_were_not_given_belong_to_one_frame() -> None:
+    first, second = fr.Welcome(0, 1), fr.Welcome(0, 1)
+    first.options["grace"] = 1
+    assert second.options == {}
 
 
 def test_a_payload_that_fills_a_frame_is_the_largest() -> None:
