@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from tests.e2e import process
 from tests.e2e.command import REPOSITORY, Command, CommandEnded
+from tests.e2e.held import PROBED
 from tests.e2e.wire import Connection
 
 HANDLERS = REPOSITORY / "tests" / "e2e" / "handlers"
@@ -36,14 +37,16 @@ class Stack:
         config: Callable[[str], str] | None = None,
         gateway_secret: str = "",
         gateways: Sequence[str] = (),
+        probe: Path | None = None,
     ) -> None:
         """`handler`: FILE.py:NAME below `root`; `notes`: a folder for what the function notes; `serve`: flags of
         `dialback serve`, by their names without the dashes; `config`: the text of its file, given the Function URL;
-        `gateway_secret`: in place of the one that both share; `gateways`: what else the function may dial."""
+        `gateway_secret`: in place of the one that both share; `gateways`: what else the function may dial; `probe`: the
+        file that the gateway writes when it is asked by `held`."""
         self.notes = notes
         self.secret = secrets.token_urlsafe(32)
         self._gateway_secret = gateway_secret or self.secret
-        self._flags, self._config = serve or {}, config
+        self._flags, self._config, self._probe = serve or {}, config, probe
         limits = ("--environments", str(environments), "--memory", str(memory), "--timeout", str(timeout))
         for attempt in range(ATTEMPTS):
             self.port, function_port = free_port(), free_port()
@@ -86,7 +89,8 @@ class Stack:
         self.gateway = Command(
             "serve",
             *(part for name, value in flags.items() for part in (f"--{name}", str(value))),
-            environment={"DIALBACK_SECRET": self._gateway_secret},
+            environment={"DIALBACK_SECRET": self._gateway_secret, "E2E_PROBE": str(self._probe)},
+            program=PROBED if self._probe else (),
         )
         self.url = self.gateway.ready()
         self.authority = urlsplit(self.url).netloc

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import shutil
-import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
@@ -21,16 +17,12 @@ import pytest
 
 from tests.e2e import process
 from tests.e2e.command import Command
-from tests.e2e.patience import wait_for
+from tests.e2e.held import PROBED, Held, assert_flat, held
 from tests.e2e.stack import HANDLERS, free_port
 
 CLIENTS = 12
 WARM_UP = 1.5
 """Seconds of the same load before the first look: what grows only once has then grown."""
-GROWTH = 6.0
-"""MiB that a process may be larger after the load than before it: allocators do not give all back."""
-OBJECTS = 3000
-"""How many more objects a process may hold."""
 QUIET = 0.5
 """Seconds without a request before each look, longer than `linger`."""
 MINUTE = [pytest.mark.soak, pytest.mark.timeout(240)]
@@ -39,17 +31,6 @@ LOADS = [
     pytest.param("paths.py:many", 60.0, id="many-60s", marks=MINUTE),
     pytest.param("paths.py:one", 60.0, id="one-60s", marks=MINUTE),
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What one process holds at one moment."""
-
-    tasks: int
-    descriptors: int
-    resident: float
-    objects: int
-    names: tuple[tuple[str, int], ...] = ()
 
 
 class Watched:
@@ -62,19 +43,13 @@ class Watched:
             *("dev", handler, "--port", str(self.port), "--environments", "1", "--no-reload"),
             cwd=HANDLERS,
             environment={"E2E_PROBE": str(self._file), "E2E_NOTES": str(folder)},
-            program=(sys.executable, "-u", str(Path(__file__).with_name("probe.py"))),
+            program=PROBED,
         )
         self.url = self.command.ready()
 
     async def gateway(self) -> Held:
         """Gateway and local Lambda, which are one process here."""
-        self._file.unlink(missing_ok=True)
-        self.command.signal(signal.SIGUSR1)
-        await asyncio.to_thread(wait_for, self._file.exists)
-        seen = json.loads(self._file.read_text())
-        pid = self.command.pid
-        names = tuple(sorted(seen["names"].items()))
-        return Held(seen["tasks"], process.descriptors(pid), process.memory(pid).resident, seen["objects"], names)
+        return await asyncio.to_thread(held, self.command, self._file)
 
     async def function(self, client: aiohttp.ClientSession) -> Held:
         """The only environment, as it sees itself."""
@@ -137,14 +112,6 @@ async def load(dev: Watched, seconds: float) -> Counter[str]:
             for number in range(CLIENTS):
                 clients.create_task(one_client(client, number, until, done))
     return done
-
-
-def assert_flat(what: str, before: Held, after: Held) -> None:
-    print(f"\n{what}: {before}\n{' ' * len(what)}  {after}")
-    assert after.tasks <= before.tasks, (before.names, after.names)
-    assert after.descriptors <= before.descriptors + 1
-    assert after.resident < before.resident + GROWTH
-    assert after.objects < before.objects + OBJECTS
 
 
 @pytest.mark.parametrize(("handler", "seconds"), LOADS)

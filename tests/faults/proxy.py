@@ -1,6 +1,7 @@
 """A TCP proxy that hurts what passes through it: one class per fault, each for one connection, drawn anew for the next.
 
-It knows bytes and sockets only, so that it stands between any two parts of the stack.
+It knows bytes and sockets only, so that it stands between any two parts of the stack. The side that dialled is the near
+one, what it dialled the far one.
 """
 
 from __future__ import annotations
@@ -13,8 +14,13 @@ import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Literal
 
-READ = 64 << 10  # bytes a pump takes at once
+READ = 64 << 10
+"""Bytes that a pump takes at once."""
+LATE = 64
+"""Pieces that a delay holds back at most."""
+Side = Literal["near", "far"]
 
 
 @dataclass(eq=False, slots=True)
@@ -23,17 +29,18 @@ class Connection:
 
     near: tuple[asyncio.StreamReader, asyncio.StreamWriter]
     far: tuple[asyncio.StreamReader, asyncio.StreamWriter]
+    fault: Fault
+    """May be changed for one that delays nothing."""
     flowing: asyncio.Event = field(default_factory=asyncio.Event)
     """Cleared: a black hole; nothing passes and nobody is told."""
-    passed: int = 0
-    """Bytes, both ways together."""
-
-    def writers(self) -> tuple[asyncio.StreamWriter, asyncio.StreamWriter]:
-        return self.near[1], self.far[1]
+    passed: dict[Side, int] = field(default_factory=lambda: {"near": 0, "far": 0})
+    """Bytes that were passed on to each side."""
+    is_over: bool = False
 
     def reset(self) -> None:
         """RST to both sides, with whatever was under way lost."""
-        for writer in self.writers():
+        self._end()
+        for _, writer in (self.near, self.far):
             raw = writer.get_extra_info("socket")
             if raw is not None:
                 with contextlib.suppress(OSError):
@@ -42,17 +49,27 @@ class Connection:
 
     def close(self) -> None:
         """FIN to both sides."""
-        for writer in self.writers():
+        self._end()
+        for _, writer in (self.near, self.far):
             writer.close()
 
-    def half_open(self) -> None:
-        """The far side is told nothing and hears nothing more; the near one sees a FIN."""
+    def half_open(self, gone: Side) -> None:
+        """One side sees a FIN; the other is told nothing, and hears nothing more."""
         self.flowing.clear()
-        self.near[1].close()
+        (self.near if gone == "near" else self.far)[1].close()
+
+    def _end(self) -> None:
+        self.is_over = True
+        self.flowing.set()  # who waits shall see it
 
 
 class Fault:
     """None: everything passes. What a fault does is in `before` (each piece) and `run` (beside the pumps)."""
+
+    delay: float = 0.0
+    """Seconds that each piece is late; the rate is not limited."""
+    jitter: float = 0.0
+    """Seconds more, at random; pieces keep their order."""
 
     async def before(self, connection: Connection, data: bytes) -> list[bytes]:
         """What is passed on in place of `data`, after whatever wait."""
@@ -60,7 +77,6 @@ class Fault:
 
     async def run(self, connection: Connection) -> None:
         """Lives as long as the connection, and is cancelled with it."""
-        await asyncio.Event().wait()
 
 
 class Cut(Fault):
@@ -83,55 +99,58 @@ class Close(Cut):
 
 
 class Truncate(Fault):
-    """A reset after so many bytes, most likely inside a frame."""
+    """A close after so many bytes, both ways together: most likely inside a frame, or inside the upgrade."""
 
     def __init__(self, size: int) -> None:
         self.left = size
 
     async def before(self, connection: Connection, data: bytes) -> list[bytes]:
-        if self.left >= len(data):
-            self.left -= len(data)
-            return [data]
-        kept, self.left = data[: self.left], 0
-        asyncio.get_running_loop().call_soon(connection.reset)
+        kept = data[: self.left]
+        if len(kept) < len(data):
+            asyncio.get_running_loop().call_soon(connection.close)
+        self.left -= len(kept)
         return [kept]
 
 
 class Stall(Fault):
-    """After `seconds` nothing passes for `length` seconds (None: ever), and then everything that waited."""
+    """After `seconds` a black hole for `length` seconds; then everything that waited comes after all."""
 
-    def __init__(self, seconds: float, length: float | None) -> None:
+    def __init__(self, seconds: float, length: float) -> None:
         self.seconds = seconds
         self.length = length
 
     async def run(self, connection: Connection) -> None:
         await asyncio.sleep(self.seconds)
         connection.flowing.clear()
-        if self.length is not None:
-            await asyncio.sleep(self.length)
-            connection.flowing.set()
-        await asyncio.Event().wait()
+        await asyncio.sleep(self.length)
+        connection.flowing.set()
 
 
-class HalfOpen(Cut):
-    """After `seconds` one side has gone and the other does not know."""
+class HalfOpen(Fault):
+    """After `seconds` one side has gone and the other does not know, until what it sends is reset after `length`."""
+
+    def __init__(self, seconds: float, length: float, gone: Side) -> None:
+        self.seconds = seconds
+        self.length = length
+        self.gone: Side = gone
 
     async def run(self, connection: Connection) -> None:
         await asyncio.sleep(self.seconds)
-        connection.half_open()
-        await asyncio.Event().wait()
+        connection.half_open(self.gone)
+        await asyncio.sleep(self.length)
+        connection.reset()
 
 
 class Delay(Fault):
-    """Each piece waits `seconds` and up to `jitter` more, in order; the rate is not limited."""
+    """Each piece is late."""
 
-    def __init__(self, seconds: float, jitter: float = 0.0) -> None:
-        self.seconds = seconds
+    def __init__(self, delay: float, jitter: float = 0.0) -> None:
+        self.delay = delay
         self.jitter = jitter
 
 
 class Slice(Fault):
-    """Pieces of 1 to `size` bytes, each in a write of its own."""
+    """Pieces of `size` bytes, each in a write of its own."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -140,10 +159,29 @@ class Slice(Fault):
         return [data[at : at + self.size] for at in range(0, len(data), self.size)]
 
 
+class Together(Fault):
+    """Several at once, one of them after the other on each piece."""
+
+    def __init__(self, *faults: Fault) -> None:
+        self.faults = faults
+        self.delay = sum(fault.delay for fault in faults)
+        self.jitter = sum(fault.jitter for fault in faults)
+
+    async def before(self, connection: Connection, data: bytes) -> list[bytes]:
+        pieces = [data]
+        for fault in self.faults:
+            pieces = [part for piece in pieces for part in await fault.before(connection, piece)]
+        return pieces
+
+    async def run(self, connection: Connection) -> None:
+        await asyncio.gather(*(fault.run(connection) for fault in self.faults))
+
+
 class FaultProxy:
     """Begins with `start`, ends with `stop`. `draw` makes the fault of each new connection."""
 
-    def __init__(self, target: tuple[str, int], draw: Callable[[], Fault] = Fault) -> None:
+    def __init__(self, target: tuple[str, int] | None = None, draw: Callable[[], Fault] = Fault) -> None:
+        """`target`: may be set later, before the first connection."""
         self.target = target
         self.draw = draw
         self.port = 0
@@ -152,94 +190,126 @@ class FaultProxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
-    async def start(self, port: int = 0) -> None:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", port)
+    @property
+    def is_listening(self) -> bool:
+        return self._server is not None
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        """Listen; after `refuse` on the same port as before."""
+        self._server = await asyncio.start_server(self._begin, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
-    async def stop(self) -> None:
-        """Close the listener and reset what is open."""
+    def refuse(self) -> None:
+        """Close the listener: who connects is refused. What is open stays."""
         if self._server is not None:
             self._server.close()
             self._server = None
-        for connection in list(self.connections):
-            connection.reset()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def cut_all(self) -> None:
         """Reset every connection now."""
         for connection in list(self.connections):
             connection.reset()
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def stop(self) -> None:
+        """Close the listener and reset what is open."""
+        self.refuse()
+        self.cut_all()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
-        task = asyncio.current_task()
-        assert task is not None
+        task = asyncio.ensure_future(self._pass_on(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert self.target is not None
         try:
             far = await asyncio.open_connection(*self.target)
         except OSError:
             writer.transport.abort()
             return
-        connection = Connection((reader, writer), far)
+        connection = Connection((reader, writer), far, self.draw())
         connection.flowing.set()
         self.connections.add(connection)
-        fault = self.draw()
-        beside = asyncio.ensure_future(fault.run(connection))
+        beside = asyncio.ensure_future(connection.fault.run(connection))
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._pump(connection, fault, connection.near[0], connection.far[1]))
-                group.create_task(self._pump(connection, fault, connection.far[0], connection.near[1]))
+            async with asyncio.TaskGroup() as pumps:
+                pumps.create_task(self._pump(connection, connection.near[0], "far"))
+                pumps.create_task(self._pump(connection, connection.far[0], "near"))
         finally:
             beside.cancel()
             await asyncio.gather(beside, return_exceptions=True)
             self.connections.discard(connection)
             connection.reset()
 
-    async def _pump(
-        self, connection: Connection, fault: Fault, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        delayed: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(1024)
-        sender = asyncio.ensure_future(self._send_delayed(delayed, writer)) if isinstance(fault, Delay) else None
+    async def _pump(self, connection: Connection, reader: asyncio.StreamReader, to: Side) -> None:
+        """Pass on what comes, and at last the FIN. An error at either side is one at the other."""
+        line: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(LATE)
+        fault = connection.fault
+        late = asyncio.ensure_future(self._send_late(connection, line, to)) if fault.delay + fault.jitter else None
         loop = asyncio.get_running_loop()
+        due = 0.0
         try:
             while data := await reader.read(READ):
                 await connection.flowing.wait()
-                for piece in await fault.before(connection, data):
-                    connection.passed += len(piece)
-                    if isinstance(fault, Delay):
-                        await delayed.put((loop.time() + fault.seconds + random.random() * fault.jitter, piece))
+                for piece in await connection.fault.before(connection, data):
+                    if connection.is_over:
+                        return
+                    if late is None:
+                        await self._send(connection, piece, to)
                     else:
-                        writer.write(piece)
-                        await writer.drain()
+                        due = max(due, loop.time() + fault.delay + random.random() * fault.jitter)
+                        await line.put((due, piece))
             await connection.flowing.wait()
-            if sender is not None:
-                await delayed.put((loop.time(), b""))
-                await sender
-            if writer.can_write_eof():
-                writer.write_eof()
-        except (ConnectionError, OSError):
+            if late is not None:
+                await line.put((due, b""))
+                await late
+            elif not connection.is_over:
+                await self._send(connection, b"", to)
+        except OSError:
             connection.reset()
         finally:
-            if sender is not None:
-                sender.cancel()
-                await asyncio.gather(sender, return_exceptions=True)
+            if late is not None:
+                late.cancel()
+                await asyncio.gather(late, return_exceptions=True)
 
-    async def _send_delayed(self, delayed: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter) -> None:
+    async def _send_late(self, connection: Connection, line: asyncio.Queue[tuple[float, bytes]], to: Side) -> None:
         loop = asyncio.get_running_loop()
-        while True:
-            due, data = await delayed.get()
-            if not data:
-                return
-            await asyncio.sleep(due - loop.time())
-            writer.write(data)
+        try:
+            while True:
+                due, piece = await line.get()
+                await asyncio.sleep(due - loop.time())
+                await connection.flowing.wait()
+                if not connection.is_over:
+                    await self._send(connection, piece, to)
+                if not piece:
+                    return
+        except OSError:
+            connection.reset()
+
+    @staticmethod
+    async def _send(connection: Connection, piece: bytes, to: Side) -> None:
+        """`piece`: empty for the FIN."""
+        writer = (connection.near if to == "near" else connection.far)[1]
+        if piece:
+            connection.passed[to] += len(piece)
+            writer.write(piece)
             await writer.drain()
+        elif writer.can_write_eof():
+            writer.write_eof()
 
 
 @asynccontextmanager
-async def fault_proxy(target: tuple[str, int], draw: Callable[[], Fault] = Fault) -> AsyncIterator[FaultProxy]:
+async def fault_proxy(
+    target: tuple[str, int] | None = None, draw: Callable[[], Fault] = Fault
+) -> AsyncIterator[FaultProxy]:
     """A proxy for the length of a test."""
     proxy = FaultProxy(target, draw)
     await proxy.start()
