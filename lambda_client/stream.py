@@ -32,8 +32,9 @@ class ClientDisconnected(ConnectionResetError):
     invocation's time is up. Its text says which.
 
     Raised where a handler reads the request's body: `request.body`, `read()`, `text()`, `json()`, of a `def` handler
-    `request.file` too. That is how code in a thread is told, next to `request.cancelled`: a thread cannot be cancelled.
-    A write of a handler is its `yield`, and needs no error: there the generator is closed (`GeneratorExit`).
+    `request.file` too; and where writing is a call, of a WSGI app or on an `HttpResponseStream`. So code in a thread is
+    told, which cannot be cancelled; code that does neither looks at `request.cancelled`. A generator's write is its
+    `yield`, and raises nothing but `GeneratorExit`: it is closed there.
     """
 
 
