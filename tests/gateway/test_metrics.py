@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from aiohttp import ClientSession
+from aiohttp import ClientSession, web
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.config import LimitsConfig
+from gateway.config import BreakerConfig, LimitsConfig, RetryConfig
 from gateway.server import Gateway
-from tests.gateway.environment_fake import Environment, leave_it
+from tests.gateway.environment_fake import Environment, FunctionUrl, leave_it
 from tests.gateway.whole_gateway import Whole, first_stream, url_of, whole
 
 Samples = dict[tuple[str, str], float]
@@ -74,6 +74,23 @@ async def test_what_is_now_is_read_when_it_is_asked_for() -> None:
         seen = await ended(it, 2)
         assert seen["dialback_waiting_requests", ""] == 0
         assert seen["dialback_open_streams", ""] == 0
+
+
+async def test_failures_retries_and_the_circuit_are_counted() -> None:
+    async def behave(token: str) -> web.StreamResponse:
+        return web.json_response(None, status=502)
+
+    options = {"breaker": BreakerConfig(failures=2, pause=60), "retry": RetryConfig(count=1)}
+    async with whole(FunctionUrl(behave=behave), **options) as it:
+        before = await samples(it.gateway)
+        assert (before["dialback_circuit", "closed"], before["dialback_circuit", "open"]) == (1, 0)
+        assert [(await it.get())[0] for _ in range(2)] == [502, 503]
+        seen = await ended(it, 2)
+        assert seen["dialback_invocations_total", "error"] == 2
+        assert seen["dialback_retries_total", "granted"] == 1
+        assert seen["dialback_retries_total", "denied"] == 0
+        assert (seen["dialback_circuit", "closed"], seen["dialback_circuit", "open"]) == (0, 1)
+        assert seen["dialback_circuit_openings_total", ""] == 1
 
 
 async def test_a_path_without_a_function_is_counted_without_one() -> None:

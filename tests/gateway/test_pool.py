@@ -387,6 +387,21 @@ async def test_a_ceiling_starts_in_batches_and_finds_what_there_is_room_for(monk
     steps.ceiling.close()
 
 
+async def test_no_more_are_started_in_a_second_than_the_configuration_says() -> None:
+    steps = Steps(most=1000, room=1000, rate=40)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    steps.start()
+    assert steps.running == BATCH
+    await asyncio.wait_for(steps.until(40), 5)
+    assert loop.time() - began >= 0.74  # three more batches, a quarter of a second after one another
+    steps.ceiling.close()
+    slow = Steps(most=1000, room=1000, rate=2)
+    slow.start()
+    assert slow.running == 2
+    slow.ceiling.close()
+
+
 async def test_a_platform_that_goes_on_refusing_is_asked_ever_less(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, seconds in {"FIRST_PAUSE": 0.01, "LONGEST_PAUSE": 0.04}.items():
         monkeypatch.setattr(ceiling_module, name, seconds)
