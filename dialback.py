@@ -21,17 +21,22 @@ from lambda_client import (
 )
 
 if TYPE_CHECKING:
-    from lambda_client import asgi_handler
+    from lambda_client import HttpResponseStream, asgi_handler, pipeline, sse, streamify_response, wsgi_handler
 
 __all__ = [
     "ClientDisconnected",
+    "HttpResponseStream",
     "Request",
     "RequestIdFilter",
     "Response",
     "SyncRequest",
     "asgi_handler",
     "current_request",
+    "pipeline",
+    "sse",
     "stream_handler",
+    "streamify_response",
+    "wsgi_handler",
 ]
 
 OLDEST_PYTHON_FOR_THE_GATEWAY = (3, 11)

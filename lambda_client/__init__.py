@@ -11,20 +11,35 @@ from lambda_client.stream import ClientDisconnected
 
 if TYPE_CHECKING:
     from lambda_client.asgi import asgi_handler
+    from lambda_client.native import HttpResponseStream, pipeline, streamify_response
+    from lambda_client.server_sent_events import sse
+    from lambda_client.wsgi import wsgi_handler
 
 __all__ = [
     "ClientDisconnected",
+    "HttpResponseStream",
     "Request",
     "RequestIdFilter",
     "Response",
     "SyncRequest",
     "asgi_handler",
     "current_request",
+    "pipeline",
+    "sse",
     "stream_handler",
+    "streamify_response",
+    "wsgi_handler",
 ]
 
 #: Names that are loaded when they are first used, and where they are: most functions need none of them.
-_LATER = {"asgi_handler": "asgi"}
+_LATER = {
+    "HttpResponseStream": "native",
+    "asgi_handler": "asgi",
+    "pipeline": "native",
+    "sse": "server_sent_events",
+    "streamify_response": "native",
+    "wsgi_handler": "wsgi",
+}
 
 
 def __getattr__(name: str) -> Any:

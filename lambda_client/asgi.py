@@ -12,17 +12,15 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
 
 from lambda_client.buffered import BufferedStream
-from lambda_client.event import is_http
 from lambda_client.fields import Pairs, encode_fields
 from lambda_client.handler import LambdaHandler, check_app
 from lambda_client.lifespan import AppLifespan
-from lambda_client.plain import NOT_HTTP
+from lambda_client.plain import StreamRunner, answer_error, refuse_websocket
 from lambda_client.request import Request, set_current_request
 from lambda_client.response import PIECE_SIZE
-from lambda_client.stream import ClientDisconnected, LambdaContext, Stream
+from lambda_client.stream import ClientDisconnected, Stream
 
 if TYPE_CHECKING:
     from lambda_client.plain import Environment, Handler
@@ -37,8 +35,6 @@ Message = MutableMapping[str, Any]
 Scope = dict[str, Any]
 App = Callable[[Scope, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
 
-_ERROR = b"Internal Server Error"
-_NO_WEBSOCKET = b"WebSocket requests are not served here.\n"
 _STREAMED: dict[str, Any] = {"http.response.trailers": {}, "http.response.early_hint": {}, "http.response.pathsend": {}}
 _BUFFERED: dict[str, Any] = {"http.response.pathsend": {}}
 
@@ -91,7 +87,7 @@ def asgi_handler(
     return AsgiHandler(app, concurrency, lifespan, root_path, cancel_after)
 
 
-class AsgiRunner:
+class AsgiRunner(StreamRunner):
     """Runs an app against streams. Begins and ends with the environment."""
 
     def __init__(self, app: App, root_path: str, cancel_after: float) -> None:
@@ -100,21 +96,12 @@ class AsgiRunner:
         self._cancel_after = cancel_after
 
     async def serve(self, stream: Stream, environment: Environment) -> None:
-        if "websocket" in stream.opening.options:
-            stream.begin(501, [(b"content-type", b"text/plain; charset=utf-8")])
-            await stream.send(_NO_WEBSOCKET, ends=True)
+        if await refuse_websocket(stream):
             return
         request = Request(stream, environment.state)
         set_current_request(request)
         cycle = Cycle(stream, environment, build_scope(request, stream, self._root_path))
         await cycle.run(self._app, self._cancel_after)
-
-    def answer(self, event: Any, context: LambdaContext, environment: Environment) -> Any:
-        if not is_http(event):
-            raise ValueError(f"{NOT_HTTP}: an app has no other events")
-        stream = BufferedStream(event, context)
-        environment.run(self.serve(stream, environment))
-        return stream.answer()
 
 
 def build_scope(request: Request, stream: Stream, root_path: str) -> Scope:
@@ -135,19 +122,10 @@ def build_scope(request: Request, stream: Stream, root_path: str) -> Scope:
         "root_path": root_path,
         "headers": list(stream.opening.headers),
         "client": (client.host, client.port) if client.host else None,
-        "server": _server(request),
+        "server": request.server,
         "state": dict(request.state or {}),
         "extensions": dict(_BUFFERED if isinstance(stream, BufferedStream) else _STREAMED),
     }
-
-
-def _server(request: Request) -> tuple[str, int] | None:
-    """The address that the client asked for: the socket's own is the gateway's, and says nothing."""
-    try:
-        host = urlsplit(f"//{request.headers['host']}")
-        return (host.hostname, host.port or (443 if request.scheme == "https" else 80)) if host.hostname else None
-    except (KeyError, ValueError):
-        return None
 
 
 class Cycle:
@@ -210,10 +188,7 @@ class Cycle:
     async def _fail(self, error: BaseException) -> None:
         if self._state != "waiting":
             raise error if isinstance(error, Exception) else AppError(f"the app raised {error!r}") from error
-        LOG.error("request %s: the app raised %s", self._stream.id, type(error).__name__, exc_info=error)
-        length = str(len(_ERROR)).encode()
-        self._stream.begin(500, [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", length)])
-        await self._stream.send(_ERROR, ends=True)
+        await answer_error(self._stream, error)
 
     # For the app
 

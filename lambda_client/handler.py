@@ -138,7 +138,7 @@ def form_of(fn: Callable[..., Any]) -> Form:
     is_request = bool(positional) and (positional[0].name == "request" or "Request" in str(positional[0].annotation))
     if others or len(positional) not in (1, 2) or (len(positional) == 2 and is_request):
         raise TypeError(f"{getattr(fn, '__qualname__', fn)}{inspect.signature(fn)}: {_FORMS}")
-    return Form(takes_event=len(positional) == 2, is_async=_is_async(fn))
+    return Form(takes_event=len(positional) == 2, is_async=is_async(fn))
 
 
 def check_app(app: object, arity: int, wanted: str) -> None:
@@ -148,14 +148,15 @@ def check_app(app: object, arity: int, wanted: str) -> None:
             signature = inspect.signature(app)
         except ValueError:  # in C, without one
             return
-        if _takes(signature, arity):
+        if takes(signature, arity):
             return
-        if _takes(signature, 5 - arity):
+        if takes(signature, 5 - arity):
             wanted += f"; this takes {5 - arity} arguments, as what {'wsgi' if arity == 3 else 'asgi'}_handler serves"
     raise TypeError(f"{app!r}: {wanted}")
 
 
-def _takes(signature: inspect.Signature, count: int) -> bool:
+def takes(signature: inspect.Signature, count: int) -> bool:
+    """Whether so many positional arguments, and no others, will do."""
     try:
         signature.bind(*range(count))
     except TypeError:
@@ -163,7 +164,8 @@ def _takes(signature: inspect.Signature, count: int) -> bool:
     return True
 
 
-def _is_async(fn: Any) -> bool:
+def is_async(fn: Any) -> bool:
+    """Whether it is an `async def`, also inside a partial or as an object's `__call__`."""
     while isinstance(fn, partial):
         fn = fn.func
     called = fn if inspect.isroutine(fn) else type(fn).__call__

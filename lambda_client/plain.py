@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -25,8 +27,9 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-NOT_HTTP = "not a request of payload format 2.0 (Function URL, HTTP API)"
+LOG = logging.getLogger("dialback")
 
+_ERROR = b"Internal Server Error"
 _TOO_LARGE = (
     f"The request's body is above the {EVENT_BODY_LIMIT} bytes that fit into an event. "
     "A handler that takes one parameter, the request, streams a body of any size.\n"
@@ -53,7 +56,25 @@ class Handler(Protocol):
         """Run the code for a plain invocation, on the calling thread; what the invocation returns."""
 
 
-class RequestHandler:
+class StreamRunner(ABC):
+    """Runs code that knows streams alone: a plain invocation is given one too."""
+
+    @abstractmethod
+    async def serve(self, stream: Stream, environment: Environment) -> None: ...
+
+    def answer(self, event: Any, context: LambdaContext, environment: Environment) -> Any:
+        """Raises `ValueError` for an event that is no request, and what the code raises."""
+        if not is_http(event):
+            raise ValueError(
+                "not a request of payload format 2.0 (Function URL, HTTP API): "
+                "a handler of other events takes (event, context)"
+            )
+        stream = BufferedStream(event, context)
+        environment.run(self.serve(stream, environment))
+        return stream.answer()
+
+
+class RequestHandler(StreamRunner):
     """`fn(request)`. Begins at decoration, ends with the process."""
 
     def __init__(self, fn: Callable[..., Any], *, is_async: bool) -> None:
@@ -68,16 +89,8 @@ class RequestHandler:
         else:
             await _in_thread(stream, environment, self._call(stream, environment))
 
-    def answer(self, event: Any, context: LambdaContext, environment: Environment) -> Any:
-        if not is_http(event):
-            raise ValueError(f"{NOT_HTTP}: a handler of other events takes (event, context)")
-        stream = BufferedStream(event, context)
-        environment.run(self.serve(stream, environment))
-        return stream.answer()
-
     def _call(self, stream: Stream, environment: Environment) -> Callable[[ThreadRun], Prepared]:
-        request = SyncRequest(stream, environment.state, _sync_body(stream))
-        set_current_request(request)
+        request = sync_request(stream, environment)
         return lambda _: prepare(self.fn(request))
 
 
@@ -90,15 +103,9 @@ class EventHandler:
 
     async def serve(self, stream: Stream, environment: Environment) -> None:
         set_current_request(Request(stream, environment.state))
-        pieces = []
-        size = 0
-        while (piece := await stream.read()) is not None:
-            pieces.append(piece)
-            size += len(piece)
-            if size > EVENT_BODY_LIMIT:
-                await _deliver(stream, prepare(Response(_TOO_LARGE, 413)), environment)
-                return
-        event = build_event(stream.opening, stream.id, b"".join(pieces))
+        event = await read_event(stream, environment)
+        if event is None:
+            return
         if self.is_async:
             await _deliver(stream, prepare_lambda(await _result(self.fn(event, stream.context))), environment)
         else:
@@ -125,24 +132,72 @@ async def _result(returned: Any) -> Any:
     return await returned if inspect.isawaitable(returned) else returned
 
 
-def _sync_body(stream: Stream) -> SyncBody:
-    return SyncBody(partial(wait_in_thread, asyncio.get_running_loop(), stream.read))
+async def read_event(stream: Stream, environment: Environment) -> dict[str, Any] | None:
+    """A request as an event, with its whole body; None where that is too large, which has been answered."""
+    pieces = []
+    size = 0
+    while (piece := await stream.read()) is not None:
+        pieces.append(piece)
+        size += len(piece)
+        if size > EVENT_BODY_LIMIT:
+            await _deliver(stream, prepare(Response(_TOO_LARGE, 413)), environment)
+            return None
+    return build_event(stream.opening, stream.id, b"".join(pieces))
+
+
+def sync_request(stream: Stream, environment: Environment) -> SyncRequest:
+    """The request for code in a thread, which is the current one from here on."""
+    body = SyncBody(partial(wait_in_thread, asyncio.get_running_loop(), stream.read))
+    request = SyncRequest(stream, environment.state, body)
+    set_current_request(request)
+    return request
 
 
 async def _in_thread(stream: Stream, environment: Environment, call: Callable[[ThreadRun], Prepared]) -> None:
     """Run blocking code in a thread, its iterator in the same one."""
-    run = ThreadRun(environment.executor(), call)
-    try:
+
+    async def deliver(run: ThreadRun) -> None:
         prepared = await run.prepared
         if isinstance(prepared.body, Iterator):
             prepared = prepared._replace(body=run)
         await _deliver(stream, prepared, environment)
+
+    await run_in_thread(stream, environment, call, deliver)
+
+
+async def run_in_thread(
+    stream: Stream,
+    environment: Environment,
+    call: Callable[[ThreadRun], Prepared],
+    deliver: Callable[[ThreadRun], Awaitable[None]],
+) -> None:
+    """Run blocking code in a thread while `deliver` sends what it makes; over when both are."""
+    run = ThreadRun(environment.executor(), call)
+    try:
+        await deliver(run)
     finally:
         try:
             await run.stop(lambda: stream.is_abandoned)
         finally:
             if stream.is_abandoned:
                 environment.leave_threads()
+
+
+async def refuse_websocket(stream: Stream) -> bool:
+    """Whether the request is one for a WebSocket, which has been answered: not served yet."""
+    if "websocket" not in stream.opening.options:
+        return False
+    stream.begin(501, [(b"content-type", b"text/plain; charset=utf-8")])
+    await stream.send(b"WebSocket requests are not served here.\n", ends=True)
+    return True
+
+
+async def answer_error(stream: Stream, error: BaseException) -> None:
+    """Log what an app raised before its response, and send the response that servers send then."""
+    LOG.error("request %s: the app raised %s", stream.id, type(error).__name__, exc_info=error)
+    length = str(len(_ERROR)).encode()
+    stream.begin(500, [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", length)])
+    await stream.send(_ERROR, ends=True)
 
 
 async def _deliver(stream: Stream, prepared: Prepared, environment: Environment) -> None:

@@ -8,7 +8,7 @@ import logging
 from contextvars import ContextVar
 from functools import cached_property
 from typing import Any, NamedTuple
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from lambda_client.body import Body, BodyFile, SyncBody, read_whole, read_whole_sync
 from lambda_client.fields import Headers, Query, parse_cookies
@@ -80,6 +80,15 @@ class _Head:
     def client(self) -> Client:
         host, port = self._opening.options.get("client") or ("", 0)
         return Client(str(host), int(port))
+
+    @cached_property
+    def server(self) -> tuple[str, int] | None:
+        """Host and port that the client asked for, by its `host` field; None where that is missing or wrong."""
+        try:
+            host = urlsplit(f"//{self.headers['host']}")
+            return (host.hostname, host.port or (443 if self.scheme == "https" else 80)) if host.hostname else None
+        except (KeyError, ValueError):
+            return None
 
     @cached_property
     def url(self) -> str:

@@ -187,13 +187,6 @@ def prepare_lambda(returned: object) -> Prepared:
     status = returned.get("statusCode")
     if not isinstance(status, int) or isinstance(status, bool):
         return prepare(returned)
-    repeated = returned.get("multiValueHeaders") or {}
-    names = {str(name).lower() for name in repeated}
-    headers = [
-        (name, value) for name, value in (returned.get("headers") or {}).items() if str(name).lower() not in names
-    ]
-    headers += [(name, value) for name, values in repeated.items() for value in values]
-    headers += [("set-cookie", cookie) for cookie in returned.get("cookies") or ()]
     body = returned.get("body")
     if returned.get("isBase64Encoded") and isinstance(body, (str, bytes)):
         from base64 import b64decode
@@ -201,10 +194,22 @@ def prepare_lambda(returned: object) -> Prepared:
         body = b64decode(body)
     elif isinstance(body, (dict, list)):
         body = encode_json(body)
-    pairs = [(name, str(value) if isinstance(value, (bool, float)) else value) for name, value in headers]
+    pairs = lambda_headers(returned)
     if not any(str(name).lower() == "content-type" for name, _ in pairs):
         pairs.append(("content-type", "application/json"))
     return prepare(Response(body, status, pairs))
+
+
+def lambda_headers(returned: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The header fields of the Lambda response shape, cookies among them."""
+    repeated = returned.get("multiValueHeaders") or {}
+    names = {str(name).lower() for name in repeated}
+    headers = [
+        (name, value) for name, value in (returned.get("headers") or {}).items() if str(name).lower() not in names
+    ]
+    headers += [(name, value) for name, values in repeated.items() for value in values]
+    headers += [("set-cookie", cookie) for cookie in returned.get("cookies") or ()]
+    return [(name, str(value) if isinstance(value, (bool, float)) else value) for name, value in headers]
 
 
 def encode_json_scalar(returned: object) -> Any:

@@ -1,0 +1,447 @@
+"""`streamify_response`: Lambda's own streaming shape, which AWS offers for Node.js, in Python.
+
+`fn(event, response_stream, context)` writes to a binary file. Source: AWS, "Writing response streaming-enabled Lambda
+functions" (`streamifyResponse`, `setContentType`, `pipeline`) and "Using HTTP response streams" (`HttpResponseStream`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import io
+from collections import deque
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+)
+from functools import partial, update_wrapper
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar, overload
+
+from lambda_client.fields import Pairs, encode_fields
+from lambda_client.handler import LambdaHandler, is_async, takes
+from lambda_client.plain import StreamRunner, read_event, run_in_thread
+from lambda_client.request import Request, set_current_request
+from lambda_client.response import FilePieces, Prepared, encode_piece, lambda_headers
+from lambda_client.stream import ClientDisconnected, Stream
+from lambda_client.thread import HELD_LIMIT, PIECE_COST
+
+if TYPE_CHECKING:
+    from lambda_client.environment import Lifespan
+    from lambda_client.plain import Environment, Handler
+    from lambda_client.thread import ThreadRun
+
+WRITE_LIMIT = 16 << 20  # bytes that an `async def` handler may write without a `drain`
+
+_F = TypeVar("_F", bound=Callable[[Any, Any, Any], Any])
+_END: Any = None  # among the pieces: the handler has ended the response, and goes on
+
+
+class Target(Protocol):
+    """Where a response stream's head and pieces go."""
+
+    def begin(self, prepared: Prepared) -> None: ...
+    def put(self, piece: Any) -> None: ...
+
+
+class ResponseStream(io.RawIOBase):
+    """The response as a binary file: what is written leaves at once, and the head before it.
+
+    Begins with the handler's call; ends with `end`, `close`, or a handler that returns. A handler that raises, or
+    leaves a `with` block by an error, breaks the response off instead.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._status = 200
+        self._headers: Pairs = []
+        self._has_begun = False
+        self._is_broken = False
+
+    def set_content_type(self, content_type: str) -> None:
+        """Before the first write. Without one it is application/octet-stream."""
+        self.set_head(self._status, [*self._headers, ("content-type", content_type)])
+
+    def set_head(self, status: int, headers: Iterable[tuple[Any, Any]]) -> None:
+        """Before the first write; `HttpResponseStream.from_` is the documented way. Of several types the last holds."""
+        if self._has_begun:
+            raise RuntimeError("the response has begun: its head goes before the first write")
+        if not 200 <= status <= 599:
+            raise ValueError(f"a response's status is 200 to 599, not {status!r}")
+        pairs = encode_fields(headers)
+        types = [pair for pair in pairs if pair[0] == b"content-type"]
+        self._status = status
+        self._headers = [pair for pair in pairs if pair[0] != b"content-type"] + types[-1:]
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
+        """Send bytes, or a str as UTF-8; returns their number. Waits for room, in a `def` handler.
+
+        Raises `ClientDisconnected` there; `ValueError` after the end; in an `async def` handler `BufferError` when it
+        has written 16 MiB that have not left.
+        """
+        if self.closed:
+            raise ValueError("the response has ended: nothing can be written any more")
+        piece = encode_piece(data)
+        self._begin()
+        if piece:
+            self._target.put(piece)
+        return len(piece)
+
+    def end(self, data: Any = b"", /) -> None:
+        """Write `data`, and end the response."""
+        if data:
+            self.write(data)
+        self.close()
+
+    def close(self) -> None:
+        """End the response. Idempotent."""
+        if not self.closed and not self._is_broken:
+            self._begin()
+            self._target.put(_END)
+        super().close()
+
+    def break_off(self) -> None:
+        """No more, and no end either: what has been sent must not look whole."""
+        self._is_broken = True
+        super().close()
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        if kind is not None:
+            self.break_off()
+        self.close()
+
+    def _begin(self) -> None:
+        if self._has_begun:
+            return
+        self._has_begun = True
+        if not any(name == b"content-type" for name, _ in self._headers):
+            self._headers.append((b"content-type", b"application/octet-stream"))
+        self._target.begin(Prepared(self._status, self._headers, b""))
+
+
+class AsyncResponseStream(ResponseStream):
+    """The same for an `async def` handler, whose writes cannot wait: `await response_stream.drain()` does."""
+
+    _target: LoopRun
+
+    async def drain(self) -> None:
+        """Wait until there is room for more."""
+        await self._target.drain()
+
+
+class HttpResponseStream:
+    """Gives a response stream its status, headers and cookies."""
+
+    def __new__(cls) -> NoReturn:
+        raise TypeError("write HttpResponseStream.from_(response_stream, {...})")
+
+    @staticmethod
+    def from_(response_stream: _R, metadata: Mapping[str, Any]) -> _R:
+        """`metadata`: `statusCode`, `headers`, `multiValueHeaders`, `cookies` (list of str), each optional. Returns the
+        stream. Before its first write."""
+        response_stream.set_head(int(metadata.get("statusCode", 200)), lambda_headers(metadata))
+        return response_stream
+
+
+_R = TypeVar("_R", bound=ResponseStream)
+
+
+class LoopRun:
+    """What an `async def` handler writes, handed to the task that sends it. As `ThreadRun`, on the loop."""
+
+    def __init__(self) -> None:
+        self.prepared: asyncio.Future[Prepared] = asyncio.get_running_loop().create_future()
+        self._pieces: deque[Any] = deque()
+        self._held = 0
+        self._news = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._is_over = False
+
+    def begin(self, prepared: Prepared) -> None:
+        self.prepared.set_result(prepared)
+
+    def put(self, piece: Any) -> None:
+        if self._held > WRITE_LIMIT and piece is not _END:
+            raise BufferError(f"{self._held} bytes have not left: `await response_stream.drain()` between writes")
+        self._pieces.append(piece)
+        self._held += _cost(piece)
+        if self._held >= HELD_LIMIT:
+            self._room.clear()
+        self._news.set()
+
+    async def drain(self) -> None:
+        await self._room.wait()
+
+    def end(self) -> None:
+        """The handler is over."""
+        self._is_over = True
+        self.prepared.cancel()
+        self._news.set()
+
+    def __aiter__(self) -> LoopRun:
+        return self
+
+    async def __anext__(self) -> Any:
+        while not self._pieces:
+            if self._is_over:
+                raise StopAsyncIteration
+            self._news.clear()
+            await self._news.wait()
+        piece = self._pieces.popleft()
+        self._held -= _cost(piece)
+        if self._held < HELD_LIMIT:
+            self._room.set()
+        return piece
+
+
+def _cost(piece: Any) -> int:
+    return PIECE_COST + (0 if piece is _END else len(piece))
+
+
+class StreamifiedHandler(LambdaHandler, Generic[_F]):
+    """What `streamify_response` makes."""
+
+    def __init__(self, fn: _F, concurrency: int, lifespan: Lifespan | None) -> None:
+        if not callable(fn) or not takes(inspect.signature(fn), 3):
+            raise TypeError(f"{fn!r}: streamify_response takes a function of (event, response_stream, context)")
+        update_wrapper(self, fn)
+        self.fn = fn
+        """The undecorated function."""
+        super().__init__(concurrency, lifespan)
+
+    def runner(self) -> Handler:
+        import lambda_client.environment  # noqa: F401
+
+        return NativeRunner(self.fn, is_async=is_async(self.fn))
+
+    def __repr__(self) -> str:
+        return f"<streamify_response {getattr(self.fn, '__qualname__', self.fn)!s}>"
+
+
+class _Decorator(Protocol):
+    def __call__(self, fn: _F, /) -> StreamifiedHandler[_F]: ...
+
+
+@overload
+def streamify_response(fn: _F, /) -> StreamifiedHandler[_F]: ...
+@overload
+def streamify_response(*, concurrency: int = 1, lifespan: Lifespan | None = None) -> _Decorator: ...
+def streamify_response(fn: Any = None, /, *, concurrency: int = 1, lifespan: Lifespan | None = None) -> Any:
+    """Make `fn(event, response_stream, context)`, `def` or `async def`, a Lambda handler whose response streams.
+
+    The event is a Function URL's (payload format 2.0), with the whole body of at most 6 MiB. `concurrency`, `lifespan`:
+    as for `stream_handler`.
+
+    Raises `TypeError` for a function of another shape, `ValueError` for a concurrency below 1.
+    """
+    if fn is None:
+        return lambda decorated: StreamifiedHandler(decorated, concurrency, lifespan)
+    return StreamifiedHandler(fn, concurrency, lifespan)
+
+
+class NativeRunner(StreamRunner):
+    """Runs the function against streams. Begins and ends with the environment."""
+
+    def __init__(self, fn: Callable[[Any, Any, Any], Any], *, is_async: bool) -> None:
+        self._fn = fn
+        self._is_async = is_async
+
+    async def serve(self, stream: Stream, environment: Environment) -> None:
+        set_current_request(Request(stream, environment.state))
+        event = await read_event(stream, environment)
+        if event is None:
+            return
+        if self._is_async:
+            await self._on_loop(stream, event)
+        else:
+            call = partial(self._in_thread, event, stream.context)
+            await run_in_thread(stream, environment, call, partial(_deliver, stream))
+
+    def _in_thread(self, event: Any, context: Any, run: ThreadRun) -> Prepared:
+        response_stream = ResponseStream(_ThreadTarget(run))
+        try:
+            self._fn(event, response_stream, context)
+        except BaseException:
+            response_stream.break_off()
+            raise
+        response_stream.close()
+        return Prepared(200, [], b"")  # has been said by then
+
+    async def _on_loop(self, stream: Stream, event: Any) -> None:
+        run = LoopRun()
+        task = asyncio.ensure_future(self._call(event, stream.context, run))
+        try:
+            await _deliver(stream, run)
+        except asyncio.CancelledError:
+            if not task.done():
+                raise
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait([task])
+        task.result()
+
+    async def _call(self, event: Any, context: Any, run: LoopRun) -> None:
+        response_stream = AsyncResponseStream(run)
+        try:
+            await self._fn(event, response_stream, context)
+            response_stream.close()
+        except BaseException:
+            response_stream.break_off()
+            raise
+        finally:
+            run.end()
+
+
+class _ThreadTarget:
+    """A thread's hand-over that says when nobody takes anything any more."""
+
+    def __init__(self, run: ThreadRun) -> None:
+        self._run = run
+        self.begin = run.begin
+
+    def put(self, piece: Any) -> None:
+        self._run.put(piece)
+        if self._run.is_stopped and piece is not _END:
+            raise ClientDisconnected("nobody reads the response any more")
+
+
+async def _deliver(stream: Stream, run: ThreadRun | LoopRun) -> None:
+    prepared = await run.prepared
+    stream.begin(prepared.status, prepared.headers)
+    async for piece in run:
+        if piece is _END:
+            stream.finish()
+        else:
+            await stream.send(piece)
+
+
+# Pipelines
+
+
+def pipeline(source: Any, *stages: Any) -> Awaitable[None]:
+    """Send `source` through transforms into a response stream, the last argument, and end that. As Node's.
+
+    `source`: bytes, str, a binary file, an iterable or, in an `async def` handler, an async iterable. A transform: an
+    object with `compress` or `decompress` and `flush` (`zlib.compressobj(wbits=31)` writes gzip), or a callable that
+    takes the iterator of pieces and gives another; in an `async def` handler an async one.
+
+    In a `def` handler it has all been written when this returns. In an `async def` handler: `await pipeline(...)`.
+    """
+    *transforms, target = stages or (None,)
+    if isinstance(target, AsyncResponseStream):
+        return _pipe_on_loop(source, transforms, target)
+    if not isinstance(target, ResponseStream):
+        raise TypeError("the last argument of pipeline is the response stream")
+    pieces = _pieces(source)
+    try:
+        through = pieces
+        for transform in transforms:
+            through = _transform(transform, through)
+        for piece in through:
+            target.write(piece)
+        target.end()
+    finally:
+        _close(pieces)
+    return _Done()
+
+
+async def _pipe_on_loop(source: Any, transforms: list[Any], target: AsyncResponseStream) -> None:
+    pieces = _async_pieces(source)
+    try:
+        through: AsyncIterable[Any] = pieces
+        for transform in transforms:
+            through = _transform_on_loop(transform, through)
+        async for piece in through:
+            target.write(piece)
+            await target.drain()
+        target.end()
+    finally:
+        await pieces.aclose()
+
+
+class _Done:
+    """Awaitable, for code that awaits what is over."""
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return
+        yield
+
+
+def _pieces(source: Any) -> Iterator[Any]:
+    if isinstance(source, (str, bytes, bytearray, memoryview)):
+        return iter([source])
+    if callable(getattr(source, "read", None)):
+        return FilePieces(source)
+    if isinstance(source, Iterable) and not isinstance(source, Mapping):
+        return iter(source)
+    raise TypeError(f"a pipeline begins with bytes, str, a file or an iterable of them, not {type(source).__name__}")
+
+
+async def _async_pieces(source: Any) -> AsyncGenerator[Any, None]:
+    if isinstance(source, AsyncIterable):
+        async for piece in source:
+            yield piece
+        return
+    pieces = _pieces(source)
+    try:
+        if isinstance(pieces, FilePieces):  # which may block
+            loop = asyncio.get_running_loop()
+            while (piece := await loop.run_in_executor(None, next, pieces, None)) is not None:
+                yield piece
+        else:
+            for piece in pieces:
+                yield piece
+    finally:
+        _close(pieces)
+
+
+def _transform(transform: Any, pieces: Iterable[Any]) -> Iterator[Any]:
+    convert, flush = _codec(transform)
+    if convert is None:
+        return iter(transform(pieces))
+    return _converted(convert, flush, pieces)
+
+
+def _converted(convert: Callable[[bytes], bytes], flush: Callable[[], bytes], pieces: Iterable[Any]) -> Iterator[bytes]:
+    for piece in pieces:
+        yield convert(encode_piece(piece))
+    yield flush()
+
+
+def _transform_on_loop(transform: Any, pieces: AsyncIterable[Any]) -> AsyncIterable[Any]:
+    convert, flush = _codec(transform)
+    if convert is None:
+        return transform(pieces)  # type: ignore[no-any-return]
+    return _converted_on_loop(convert, flush, pieces)
+
+
+async def _converted_on_loop(
+    convert: Callable[[bytes], bytes], flush: Callable[[], bytes], pieces: AsyncIterable[Any]
+) -> AsyncIterator[bytes]:
+    async for piece in pieces:
+        yield convert(encode_piece(piece))
+    yield flush()
+
+
+def _codec(transform: Any) -> tuple[Callable[[bytes], bytes] | None, Callable[[], bytes]]:
+    convert = getattr(transform, "compress", None) or getattr(transform, "decompress", None)
+    if convert is None and not callable(transform):
+        raise TypeError(f"{transform!r} is no transform: it has no compress or decompress, and cannot be called")
+    return convert, getattr(transform, "flush", bytes)
+
+
+def _close(pieces: Any) -> None:
+    close = getattr(pieces, "close", None)
+    if close is not None:
+        close()
