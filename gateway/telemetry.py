@@ -6,6 +6,7 @@ It knows nothing of what is logged; a `Secret` prints itself as stars.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import time
@@ -62,11 +63,21 @@ def configure(style: str, level: str, *, stream: TextIO | None = None) -> None:
 
 
 class Lines(structlog.PrintLogger):
-    """Where rendered lines go; keeps the name that `structlog.get_logger` was given."""
+    """Where rendered lines go; keeps the name that `structlog.get_logger` was given.
+
+    A line that nobody can read any more (the terminal is closed, the pipe's reader has ended) is dropped: what it tells
+    of, an orderly stop perhaps, must go on.
+    """
 
     def __init__(self, stream: TextIO, name: str = "") -> None:
         super().__init__(stream)
         self.name = name
+
+    def msg(self, message: str) -> None:
+        with contextlib.suppress(OSError):
+            super().msg(message)
+
+    log = debug = info = warn = warning = fatal = failure = err = error = critical = exception = msg
 
 
 def logger(who: str) -> FilteringBoundLogger:

@@ -33,6 +33,11 @@ class ControlGroups:
             folder.close()
             raise
 
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self._folder.path
+
     def group(self, name: str) -> "ControlGroup":
         """An empty group. Raises OSError."""
         path = self._folder.path / name

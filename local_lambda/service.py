@@ -6,6 +6,8 @@ It knows environments and the Function URL; how a process is started or frozen i
 import asyncio
 import contextlib
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,6 +22,7 @@ from local_lambda.runtime_api import Answer, FunctionError, Invocation
 from local_lambda.settings import EnvironmentState, FunctionSettings, InitError, LogLine
 from local_lambda.variables import region
 
+CARETAKER = Path(__file__).with_name("caretaker.py")
 CHECK_TIMEOUT = 60.0
 """Seconds for the init phase where it is only tried."""
 ACCOUNT = "123456789012"
@@ -34,6 +37,7 @@ class LocalLambda:
         self._log = log
         self._scratch: OwnedFolder | None = None
         self._groups: ControlGroups | None = None
+        self._caretaker: asyncio.subprocess.Process | None = None
         self._front = FunctionUrl(self._submit, self._say)
         self._fleet: set[Environment] = set()
         self._idle: list[Environment] = []  # the last one used is the first one to be used again
@@ -53,6 +57,14 @@ class LocalLambda:
                 self._groups = ControlGroups.open()
             except OSError as error:
                 self._say(f"Only the processes of idle environments are frozen, not their network: {error}")
+        self._caretaker = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-I", "-S", str(CARETAKER)),
+            *(str(self._scratch.path), str(self._groups.path) if self._groups else ""),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         return url
 
     async def prepare(self, settings: FunctionSettings | None = None) -> InitError | None:
@@ -110,6 +122,11 @@ class LocalLambda:
         if self._scratch is not None:
             self._scratch.close()
             self._scratch = None
+        if self._caretaker is not None:
+            assert self._caretaker.stdin is not None
+            self._caretaker.stdin.close()
+            await self._caretaker.wait()  # it ends what functions have left
+            self._caretaker = None
 
     @property
     def environments(self) -> tuple[EnvironmentState, ...]:

@@ -16,11 +16,14 @@ from types import TracebackType
 
 from gateway.cli.failure import CommandBroke, CommandFailed
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS = tuple(number for number in signal.Signals if number.name in ("SIGINT", "SIGTERM", "SIGHUP"))
 
 
 class StopSignals:
-    """Ctrl-C and SIGTERM while the block lasts: the first asks to stop, the second insists."""
+    """Ctrl-C, SIGTERM and a terminal that is closed, while the block lasts: the first asks to stop, the second insists.
+
+    Under `nohup`, which has SIGHUP ignored, a terminal may be closed.
+    """
 
     def __init__(self) -> None:
         self._asked = asyncio.Event()
@@ -30,7 +33,9 @@ class StopSignals:
         loop = asyncio.get_running_loop()
         # Not `loop.add_signal_handler`: Windows has none.
         self._former = {
-            number: signal.signal(number, lambda *_: loop.call_soon_threadsafe(self._take)) for number in STOP_SIGNALS
+            number: signal.signal(number, lambda *_: loop.call_soon_threadsafe(self._take))
+            for number in STOP_SIGNALS
+            if number.name != "SIGHUP" or signal.getsignal(number) != signal.SIG_IGN
         }
         return self
 

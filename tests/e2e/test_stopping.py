@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
+import pty
+import re
+import secrets
 import signal
+import subprocess
+import sys
+import tempfile
+import termios
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from tests.e2e import process
+from tests.e2e.command import DIALBACK, Command
 from tests.e2e.dev import Dev
 from tests.e2e.patience import wait_for
-from tests.e2e.stack import HANDLERS, Stack
-from tests.e2e.wire import ConnectionCut
+from tests.e2e.stack import HANDLERS, Stack, free_port
+from tests.e2e.wire import Connection, ConnectionCut
 
 PROMPT = 5.0
 """Seconds in which a command ends that has nothing to wait for."""
@@ -40,14 +53,93 @@ def test_dev_ends_with_everything_that_it_started(number: signal.Signals, tmp_pa
         assert "Traceback" not in dev.command.output
 
 
-def test_dev_that_is_killed_takes_its_environments_with_it(tmp_path: Path) -> None:
-    with Dev("paths.py:one", HANDLERS, E2E_NOTES=str(tmp_path)) as dev:
-        dev.get("/hello")
-        (environment,) = dev.command.environments()
-        dev.expected = -signal.SIGKILL
-        dev.command.signal(signal.SIGKILL)
-        dev.command.wait()
-        wait_for(lambda: not process.is_alive(environment))
+ORDERLY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+DEATHS = (*ORDERLY, signal.SIGKILL, signal.SIGSEGV)
+
+
+@pytest.mark.parametrize("command", ["dev", "lambda"])
+def test_whatever_ends_a_command_no_process_is_left(command: str, tmp_path: Path) -> None:
+    """Of a busy environment, of a frozen one, and of what both have started in sessions of their own."""
+    marks = {number: f"E2E_MARK={secrets.token_hex(8)}" for number in DEATHS}
+    with contextlib.ExitStack() as ends:
+        servings = {}
+        for number, mark in marks.items():
+            servings[number] = Command(
+                program=command_line(command, tmp_path), cwd=tmp_path, environment=dict([mark.split("=")])
+            )
+            ends.callback(servings[number].stop)
+        for number, serving in servings.items():
+            port = urlsplit(serving.ready()).port or 0
+            busy, idle = (ends.enter_context(Connection(("127.0.0.1", port))) for _ in range(2))
+            busy.request("GET", "/busy")
+            wait_for(lambda mark=marks[number]: len(sleepers(mark)) == 1)
+            idle.request("GET", "/")
+            assert idle.response().status == 200
+            wait_for(lambda serving=serving: sorted(map(process.state, serving.environments())) == ["S", "T"])
+            assert len(sleepers(marks[number])) == 2
+        for number, serving in servings.items():
+            serving.signal(number)
+        for number, serving in servings.items():
+            assert serving.wait(PROMPT) == (0 if number in ORDERLY else -number)
+            wait_for(lambda mark=marks[number]: not process.marked(mark), PROMPT)
+            assert not list(Path(tempfile.gettempdir()).glob(f"local-lambda.{serving.pid}.*"))
+
+
+@pytest.mark.parametrize("command", ["dev", "lambda"])
+def test_a_terminal_that_is_closed_ends_everything(command: str, tmp_path: Path) -> None:
+    mark = f"E2E_MARK={secrets.token_hex(8)}"
+    terminal, inner = pty.openpty()
+    with open(terminal, "rb", buffering=0) as screen, open(inner, "rb+", buffering=0) as end:
+        serving = subprocess.Popen(
+            command_line(command, tmp_path),
+            cwd=tmp_path,
+            env={**os.environ, **dict([mark.split("=")])},
+            stdin=end,
+            stdout=end,
+            stderr=end,
+            start_new_session=True,
+            preexec_fn=partial(fcntl.ioctl, 0, termios.TIOCSCTTY, 0),
+        )
+        end.close()
+        try:
+            seen = b""
+            while not (found := re.search(rb"Ready: http://127.0.0.1:(\d+)", seen)):
+                assert (piece := screen.read(4096)), seen
+                seen += piece
+            with Connection(("127.0.0.1", int(found[1]))) as connection:
+                connection.request("GET", "/")
+                assert connection.response().status == 200
+            assert len(sleepers(mark)) == 1
+            screen.close()
+            serving.wait(PROMPT)
+            wait_for(lambda: not process.marked(mark), PROMPT)
+        finally:
+            serving.kill()
+            serving.wait()
+
+
+LEAVES_CHILDREN = """
+import subprocess, time
+from dialback import stream_handler
+
+@stream_handler
+def handler(request):
+    subprocess.Popen(["sleep", "1000"], start_new_session=True)
+    if request.path == "/busy":
+        time.sleep(1000)
+    return "started"
+"""
+
+
+def command_line(command: str, root: Path) -> tuple[str, ...]:
+    """A command that serves `LEAVES_CHILDREN`."""
+    (root / "leaves.py").write_text(LEAVES_CHILDREN)
+    return (sys.executable, "-u", str(DIALBACK), command, "leaves.py:handler", "--port", str(free_port()))
+
+
+def sleepers(mark: str) -> list[int]:
+    """What the functions under `mark` have started."""
+    return [pid for pid in process.marked(mark) if process.command_line(pid)[:1] == ["sleep"]]
 
 
 def test_a_stream_gets_two_seconds_when_dev_ends(tmp_path: Path) -> None:
@@ -75,19 +167,6 @@ def test_serve_and_lambda_end_and_leave_nothing(fresh_stack: Callable[..., Stack
         assert command.wait(PROMPT) == 0
         assert "Traceback" not in command.output
     assert not [pid for pid in environments if process.is_alive(pid)]
-
-
-def test_a_lambda_that_is_killed_takes_its_environments_with_it(tmp_path: Path) -> None:
-    stack = Stack("paths.py:one", tmp_path)
-    try:
-        stack.get("/hello")
-        environment = stack.environment
-        stack.function.signal(signal.SIGKILL)
-        stack.function.wait()
-        wait_for(lambda: not process.is_alive(environment))
-    finally:
-        stack.gateway.stop()
-        stack.function.stop()
 
 
 def test_serve_lets_open_streams_finish_and_refuses_new_ones(fresh_stack: Callable[..., Stack]) -> None:
