@@ -126,7 +126,8 @@ class TestClient:
         headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
         content: bytes | str | Iterable[bytes | str] | None = None,
     ) -> TestResponse:
-        """A request and its whole response. A handler that raises before its first byte gives 502, as at a gateway."""
+        """A request and its whole response. As at a gateway, a handler that raises before its first byte gives 502, and
+        one whose time is up 504."""
         with self.stream(method, path, headers=headers, content=content) as response:
             response.body  # noqa: B018 - waits for it
         return response
@@ -190,7 +191,8 @@ class TestClient:
             raise self._failure
         exchange.news.put(("data", f"{value}\n".encode()))
         exchange.news.put(("end", []))
-        return TestResponse(exchange, 502, Headers([(b"content-type", b"text/plain; charset=utf-8")]))
+        status = 504 if kind == "timeout" else 502
+        return TestResponse(exchange, status, Headers([(b"content-type", b"text/plain; charset=utf-8")]))
 
     @staticmethod
     def _start_upload(exchange: Exchange, content: Any) -> threading.Thread | None:

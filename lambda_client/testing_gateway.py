@@ -191,7 +191,8 @@ class GatewayEnd:
         elif isinstance(event, events.TrailersReceived):
             exchange.news.put(("end", event.headers))
         elif isinstance(event, events.StreamReset):
-            exchange.news.put(("error", f"the handler's side ended it: {frames.Code(event.code).name}"))
+            kind = "timeout" if event.code == frames.Code.TIMEOUT else "error"
+            exchange.news.put((kind, f"the handler's side ended it: {frames.Code(event.code).name}"))
         elif isinstance(event, events.StreamStopped):
             exchange.stop_upload()
             self.session.reset(exchange.number, frames.Code.NO_ERROR)

@@ -86,3 +86,19 @@ def test_a_thread_that_still_runs_keeps_its_place_and_its_invocation(only_one: C
     (stack.notes / "release").unlink()
     assert answers and stack.executions("blocked")[1].startswith("returned")
     stack.function.line(" REPORT ", after=lines)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("handler", "path"), [("loop", "streams"), ("thread", "generates")])
+def test_two_hundred_clients_that_leave_stop_their_code_at_once(
+    only_one: Callable[[str], Stack], lag: Lag, handler: str, path: str
+) -> None:
+    stack, note = only_one(handler), f"{handler}-leaving"
+    took = []
+    for number in range(200):
+        left_at = leave(stack, f"/{path}?note={note}-{number}", f"{note}-{number}")
+        wait_for(lambda number=number: len(stack.executions(f"{note}-{number}")) == 2)
+        took.append(float(stack.executions(f"{note}-{number}")[1].split()[1]) - left_at)
+    took.sort()
+    print(f"{handler}: p50 {took[100] * 1000:.1f} ms, p99 {took[198] * 1000:.1f} ms, most {took[-1] * 1000:.1f} ms")
+    assert took[198] < lag.allow(SOON)

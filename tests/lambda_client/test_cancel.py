@@ -447,7 +447,7 @@ def test_what_has_not_answered_is_ended_by_its_code() -> None:
             await asyncio.Event().wait()
         return "next"
 
-    assert outlast(handler) == (502, TIMED_OUT.encode() + b"\n", "")
+    assert outlast(handler) == (504, TIMED_OUT.encode() + b"\n", "")
 
 
 def test_an_answer_that_is_given_for_want_of_time_is_whole() -> None:
@@ -519,7 +519,7 @@ def test_a_thread_that_waits_for_the_body_is_told_that_time_is_up() -> None:
         yield b"a"
         assert ended.wait(10)
 
-    assert outlast(handler, content=content())[:2] == (502, TIMED_OUT.encode() + b"\n")
+    assert outlast(handler, content=content())[:2] == (504, TIMED_OUT.encode() + b"\n")
     assert said == ["the invocation's time is up"]
 
 
