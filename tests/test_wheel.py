@@ -77,7 +77,7 @@ def test_metadata_says_what_it_is(metadata: email.message.Message) -> None:
     assert metadata["Name"] == "dialback"
     assert metadata["Requires-Python"] == ">=3.10"
     assert metadata["License-Expression"] == "Apache-2.0"
-    assert set(metadata.get_all("Provides-Extra", [])) == {"gateway", "dev", "test"}
+    assert set(metadata.get_all("Provides-Extra", [])) == {"gateway", "dev", "test", "apps"}
 
 
 def test_a_function_needs_only_websockets_and_msgpack(metadata: email.message.Message) -> None:
