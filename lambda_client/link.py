@@ -27,6 +27,9 @@ DIAL_TIMEOUT = 5.0  # seconds for one dial, from the first packet to WELCOME
 FIRST_DIAL_PATIENCE = 8.0  # seconds for all dials before the first WELCOME; afterwards the gateway's grace bounds them
 IDLE_PATIENCE = 2.0  # seconds for all redials of a link without a stream: at most a request on its way is lost with it
 BACKOFF = (0.05, 2.0)  # seconds: before the second dial, doubled up to the last
+BACKOFF_SHARE = (
+    0.25  # of what is left of the grace: the most that a backoff may take, or a short grace has no last dial
+)
 STALL = 0.05  # seconds between two looks at the session's timeouts while the socket takes nothing
 STOP_TIMEOUT = 0.3  # seconds that cancelled code gets before its stream is ended without it
 PARK_PATIENCE = 0.25  # seconds for PARKED when the invocation's time is up
@@ -129,8 +132,7 @@ class Link:
     async def _dial(self, deadline: float) -> None:
         """One dial, after its backoff. Raises `DialRefused`; any other failure leaves the link without a socket."""
         if self._dials:
-            least, most = BACKOFF
-            until = self._loop.time() + min(most, least * 2 ** (self._dials - 1)) * random.uniform(0.5, 1.0)
+            until = self._loop.time() + self._backoff()
             while self._loop.time() < min(until, deadline) and not self.session.is_ended:
                 await self._wait(min(until, deadline))
         if self.session.is_ended or self._loop.time() >= deadline:
@@ -152,6 +154,14 @@ class Link:
                 self._give_up(self._failure)
         finally:
             self._welcomed = None
+
+    def _backoff(self) -> float:
+        """Seconds until the next dial: doubled with each, at random, and never so long that the grace runs out in it."""
+        least, most = BACKOFF
+        wait = min(most, least * 2 ** min(self._dials - 1, 16))
+        if (ends := self.session.grace_ends) is not None:
+            wait = min(wait, max(least, BACKOFF_SHARE * (ends - self._loop.time())))
+        return wait * random.uniform(0.5, 1.0)
 
     async def _open(self, headers: list[tuple[str, str]]) -> None:
         assert self._welcomed is not None

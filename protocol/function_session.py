@@ -122,6 +122,11 @@ class FunctionSession(Session):
         return lease
 
     @property
+    def grace_ends(self) -> float | None:
+        """When the session ends unless it is resumed; None where it has a socket, or never had one."""
+        return self._deadlines.get("grace")
+
+    @property
     def can_park(self) -> bool:
         return self.lease_state is LeaseState.LEASED and not self._streams
 

@@ -8,6 +8,7 @@ import random
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
@@ -402,6 +403,52 @@ def test_a_session_whose_grace_is_over_cancels_its_streams(function: Make) -> No
         gateway.cut()
         assert running.result(10) == {"dialback": 1, "lease": 1, "outcome": "lost: the grace is over"}
         assert stopped.is_set()
+    finally:
+        gateway.stop()
+
+
+class RefusingUntil(deque[tuple[int, dict[str, str]]]):
+    """Each dial is answered 503, up to a time."""
+
+    def __init__(self, at: float) -> None:
+        super().__init__()
+        self.at = at
+        self.times: list[float] = []
+
+    def __bool__(self) -> bool:
+        return time.monotonic() < self.at
+
+    def popleft(self) -> tuple[int, dict[str, str]]:
+        self.times.append(time.monotonic())
+        return 503, {}
+
+
+def test_a_gateway_that_is_back_shortly_before_the_grace_is_over_is_found(
+    function: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The backoff had grown longer than what was left of the grace: nobody dialled while there was time."""
+    monkeypatch.setattr("lambda_client.link.random.uniform", lambda low, high: high)
+    gateway = LoopbackGateway(options=SessionOptions(grace=1.0, ping=10)).start()
+    try:
+        go_on = threading.Event()
+
+        @stream_handler
+        def handler(request: SyncRequest) -> Iterator[str]:
+            yield "before, "
+            assert go_on.wait(10)
+            yield "and after"
+
+        exchange = gateway.ask()
+        running = function(handler, gateway).invoke(gateway.invite())
+        head_of(exchange)
+        lost_at = time.monotonic()
+        gateway.refuse = refusing = RefusingUntil(lost_at + 0.8)
+        gateway.cut()
+        gateway.wait_for_dials(2)
+        go_on.set()
+        assert body_of(exchange) == b"before, and after"
+        assert running.result(10)["outcome"] == "parked"
+        assert len(refusing.times) <= 10, "and it made no haste"
     finally:
         gateway.stop()
 
