@@ -217,6 +217,7 @@ class FaultProxy:
     async def stop(self) -> None:
         """Close the listener and reset what is open."""
         self.refuse()
+        await asyncio.sleep(0.01)  # what the kernel has accepted is told of in the next turns
         self.cut_all()
         for task in list(self._tasks):
             task.cancel()
@@ -248,6 +249,7 @@ class FaultProxy:
             await asyncio.gather(beside, return_exceptions=True)
             self.connections.discard(connection)
             connection.reset()
+            await asyncio.gather(writer.wait_closed(), far[1].wait_closed(), return_exceptions=True)
 
     async def _pump(self, connection: Connection, reader: asyncio.StreamReader, to: Side) -> None:
         """Pass on what comes, and at last the FIN. An error at either side is one at the other."""
@@ -281,18 +283,18 @@ class FaultProxy:
                 await asyncio.gather(late, return_exceptions=True)
 
     async def _send_late(self, connection: Connection, line: asyncio.Queue[tuple[float, bytes]], to: Side) -> None:
+        """What comes after the end is thrown away, so that nobody waits for room."""
         loop = asyncio.get_running_loop()
-        try:
-            while True:
-                due, piece = await line.get()
-                await asyncio.sleep(due - loop.time())
-                await connection.flowing.wait()
+        piece = b"something"
+        while piece:
+            due, piece = await line.get()
+            await asyncio.sleep(0 if connection.is_over else due - loop.time())
+            await connection.flowing.wait()
+            try:
                 if not connection.is_over:
                     await self._send(connection, piece, to)
-                if not piece:
-                    return
-        except OSError:
-            connection.reset()
+            except OSError:
+                connection.reset()
 
     @staticmethod
     async def _send(connection: Connection, piece: bytes, to: Side) -> None:
