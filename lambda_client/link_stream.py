@@ -135,7 +135,8 @@ class LinkStream(Stream):
         _wake(self._reader)
 
     def body_was_cut(self, reason: str) -> None:
-        self._cut = reason or "the client ended its request early"
+        if not self.is_cancelled:
+            self._cut = reason or "the client ended its request early"
         _wake(self._reader)
 
     def writable(self) -> None:
@@ -143,13 +144,15 @@ class LinkStream(Stream):
 
     def cancel(self, code: frames.Code) -> None:
         """Stop the code, then end the stream with `code`. Idempotent, but that a client may leave when time is up."""
-        if self.task.done() or self._is_forsaken:
+        if self._is_forsaken:
             return
+        was_cancelled, self.is_cancelled = self.is_cancelled, True
         self._code = code
         self._cut = REASONS[code]
-        if self.is_cancelled:
+        if self.task.done():
+            self._end(code)  # the end of the response waits for credit that nobody will give
+        if self.task.done() or was_cancelled:
             return
-        self.is_cancelled = True
         self._pieces.clear()
         _wake(self._reader)
         _wake(self._writer)  # where code runs in a task of its own, which is not cancelled

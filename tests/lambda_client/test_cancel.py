@@ -171,6 +171,22 @@ def test_a_finally_that_takes_its_time_holds_the_place() -> None:
     assert order == ["cleaned up", "next"]
 
 
+def test_a_client_that_leaves_the_last_bytes_unread_leaves_the_place_free() -> None:
+    """The code has ended; what it has sent waits for credit that will not come."""
+    ended = threading.Event()
+
+    async def handler(request: Request) -> bytes | str:
+        if request.path == "/next":
+            return "next"
+        asyncio.get_running_loop().call_later(0.05, ended.set)
+        return bytes(100_000)  # of which the first credit lets 64 KiB through
+
+    with TestClient(stream_handler(handler)) as client:
+        with client.stream("GET", "/"):
+            assert ended.wait(10)
+        assert client.request("GET", "/next").text == "next"
+
+
 # Code in a thread
 
 

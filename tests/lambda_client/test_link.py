@@ -266,7 +266,7 @@ def test_time_that_runs_out_stops_the_code_and_parks_the_link(gateway: LoopbackG
     assert stopped.is_set()
     head_of(exchange)
     assert exchange.next_news() == ("data", b"begun")
-    assert exchange.next_news() == ("error", "the handler's side ended it: TIMEOUT")
+    assert exchange.next_news() == ("timeout", "the handler's side ended it: TIMEOUT")
     gateway.ask()
     assert lambda_.invoke(gateway.invite(), timeout=1).result(10)["lease"] == 2, "the link was parked, not lost"
 
@@ -293,7 +293,7 @@ def test_code_that_does_not_stop_is_left_behind_in_time(
         assert time.monotonic() - started < 2
         head_of(exchange)
         assert exchange.next_news() == ("data", b"begun")
-        assert exchange.next_news() == ("error", "the handler's side ended it: TIMEOUT")
+        assert exchange.next_news() == ("timeout", "the handler's side ended it: TIMEOUT")
         assert any("did not stop" in record.getMessage() for record in caplog.records)
         exchange = gateway.ask("GET", "/next")
         lambda_.invoke(gateway.invite())
