@@ -132,7 +132,10 @@ class Link:
     async def _dial(self, deadline: float) -> None:
         """One dial, after its backoff. Raises `DialRefused`; any other failure leaves the link without a socket."""
         if self._dials:
-            until = self._loop.time() + self._backoff()
+            least, most = BACKOFF
+            if (ends := self.session.grace_ends) is not None:
+                most = min(most, max(least, BACKOFF_SHARE * (ends - self._loop.time())))
+            until = self._loop.time() + min(most, least * (1 << min(self._dials, 9) - 1)) * random.uniform(0.5, 1.0)
             while self._loop.time() < min(until, deadline) and not self.session.is_ended:
                 await self._wait(min(until, deadline))
         if self.session.is_ended or self._loop.time() >= deadline:
@@ -154,14 +157,6 @@ class Link:
                 self._give_up(self._failure)
         finally:
             self._welcomed = None
-
-    def _backoff(self) -> float:
-        """Seconds until the next dial: doubled with each, at random, and never so long that the grace runs out in it."""
-        least, most = BACKOFF
-        wait = min(most, least * 2 ** min(self._dials - 1, 16))
-        if (ends := self.session.grace_ends) is not None:
-            wait = min(wait, max(least, BACKOFF_SHARE * (ends - self._loop.time())))
-        return wait * random.uniform(0.5, 1.0)
 
     async def _open(self, headers: list[tuple[str, str]]) -> None:
         assert self._welcomed is not None
