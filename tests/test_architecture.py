@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.errors import KINDS
+
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENT = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 LISTED = ("protocol", "gateway", "lambda_client")
@@ -40,6 +42,14 @@ def test_every_constant_that_is_named_is_there() -> None:
         if not module.startswith("protocol."):
             module = f"{'lambda_client' if module in AT_THE_FUNCTION else 'gateway'}.{module}"
         assert hasattr(import_module(module), constant), f"{module}.{constant}"
+
+
+def test_every_error_in_the_table_of_timeouts_is_the_gateways() -> None:
+    table = DOCUMENT.partition("## Every timeout")[2].partition("\n## ")[0]
+    named = re.findall(r"(?:(\d{3}) )?`([a-z]+(?:-[a-z]+)+|draining)`", table)
+    assert len(named) > 12
+    for status, name in named:
+        assert name in KINDS and status in ("", str(KINDS[name].status)), f"{status} {name}"
 
 
 def test_every_timeout_of_the_configuration_is_in_the_table() -> None:

@@ -116,8 +116,8 @@ async def test_twice_the_capacity(fresh_stack: Callable[..., Stack], limit: str,
         f" p95 {percentile(usual.served, 95) * 1e3:.1f} ms\n"
         f"{2 * capacity:.0f} requests/s: {len(beyond.served)} of {offered} served,"
         f" p50 {percentile(beyond.served, 50) * 1e3:.1f} ms, p95 {percentile(beyond.served, 95) * 1e3:.1f} ms;"
-        f" refused p50 {percentile(beyond.refused, 50) * 1e3:.1f} ms, p95 {percentile(beyond.refused, 95) * 1e3:.1f} ms;"
-        f" the machine {lag.worst * 1e3:.0f} ms late"
+        f" refused p50 {percentile(beyond.refused, 50) * 1e3:.1f} ms,"
+        f" p95 {percentile(beyond.refused, 95) * 1e3:.1f} ms; the machine {lag.worst * 1e3:.0f} ms late"
     )
     assert not usual.refused and not again.refused, "there was room for all of them"
     assert beyond.problems == {(503, f"urn:dialback:error:{problem}", "1")}
