@@ -20,13 +20,15 @@ from tests.gateway.environment_fake import LOOPBACK
 class Deployed:
     """One environment: its invocations run one after the other, in its own thread."""
 
-    def __init__(self, handler: StreamHandler[Any], variables: Mapping[str, str]) -> None:
+    def __init__(self, handler: StreamHandler[Any], variables: Mapping[str, str], seconds: float = 60) -> None:
+        """`seconds`: that each invocation has."""
+        self._seconds = seconds
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="environment")
         self._environment = Environment(handler.runner(), handler.concurrency, handler.lifespan, variables)
 
     async def invoke(self, event: dict[str, Any]) -> Any:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._environment.invoke, event, TestContext(60))
+        return await loop.run_in_executor(self._thread, self._environment.invoke, event, TestContext(self._seconds))
 
     def close(self) -> None:
         self._thread.submit(self._environment.close).result(10)
@@ -37,7 +39,11 @@ class RealFunction:
     """Begins and ends with `serving`. `deploy` updates its configuration: later invocations get new environments."""
 
     def __init__(
-        self, handler: StreamHandler[Any], variables: Mapping[str, str], tls: ssl.SSLContext | None = None
+        self,
+        handler: StreamHandler[Any],
+        variables: Mapping[str, str],
+        tls: ssl.SSLContext | None = None,
+        seconds: float = 60,
     ) -> None:
         self.url = ""
         self.tokens: list[str] = []
@@ -46,6 +52,7 @@ class RealFunction:
         self._handler = handler
         self._variables = variables
         self._tls = tls
+        self._seconds = seconds
         self._idle: list[Deployed] = []
         self._all: list[Deployed] = []
 
@@ -74,7 +81,7 @@ class RealFunction:
         if idle:
             environment = idle.pop()
         else:
-            environment = Deployed(self._handler, variables)
+            environment = Deployed(self._handler, variables, self._seconds)
             self._all.append(environment)
         event = {
             "version": "2.0",
