@@ -2,7 +2,7 @@
 became one.
 
 Knows no secret: a path without its query, no header, no body, nothing of a request that was not understood. Each
-line's fields are also attributes of its record, for structured logs.
+line's fields are also attributes of its record, for structured logs; `event` is then its text, which is constant.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ WORTH_A_WARNING: Final = frozenset(("failed", "aborted", "timed_out"))
 
 
 def access_fields(exchange: Exchange) -> dict[str, object]:
-    """What is said of an ended exchange; times in milliseconds, sizes in bytes of body."""
+    """What is said of an ended exchange; times in milliseconds, sizes in bytes of body. No response, no `ttfb_ms`."""
     ended = exchange.ended_at or time.monotonic()
+    first_byte = None if exchange.head_at is None else round((exchange.head_at - exchange.began) * 1000, 1)
     return {
         "id": exchange.id.hex(),
         "method": exchange.head.method.decode("ascii"),
@@ -33,7 +34,7 @@ def access_fields(exchange: Exchange) -> dict[str, object]:
         "state": exchange.state,
         "bytes_in": exchange.bytes_in,
         "bytes_out": exchange.bytes_out,
-        "ttfb_ms": None if exchange.head_at is None else round((exchange.head_at - exchange.began) * 1000, 1),
+        **({} if first_byte is None else {"ttfb_ms": first_byte}),
         "duration_ms": round((ended - exchange.began) * 1000, 1),
         "reason": _printable(exchange.reason),
     }
@@ -48,9 +49,13 @@ def log_exchange(exchange: Exchange) -> None:
     ACCESS.log(
         level,
         "%(method)s %(path)s %(status)s %(state)s function=%(function)s in=%(bytes_in)s out=%(bytes_out)s"
-        " ttfb_ms=%(ttfb_ms)s duration_ms=%(duration_ms)s id=%(id)s%(why)s",
-        {**fields, "why": f" reason={fields['reason']!r}" if fields["reason"] else ""},
-        extra=fields,
+        "%(first)s duration_ms=%(duration_ms)s id=%(id)s%(why)s",
+        {
+            **fields,
+            "first": f" ttfb_ms={fields['ttfb_ms']}" if "ttfb_ms" in fields else "",
+            "why": f" reason={fields['reason']!r}" if fields["reason"] else "",
+        },
+        extra={**fields, "event": "request.ended"},
     )
 
 
@@ -70,7 +75,9 @@ class RefusalLog:
         fields = {"problem": problem.name, "peer": peer, "id": request_id, "unsaid": self._unsaid}
         self._next, self._unsaid = now + REFUSAL_INTERVAL, 0
         HTTP.warning(
-            "refused a request: %(problem)s peer=%(peer)s id=%(id)s (and %(unsaid)d others)", fields, extra=fields
+            "refused a request: %(problem)s peer=%(peer)s id=%(id)s (and %(unsaid)d others)",
+            fields,
+            extra={**fields, "event": "request.refused"},
         )
 
 

@@ -105,6 +105,7 @@ class Environment:
         self._invocations += 1
         self._say(f"START RequestId: {invocation.id} Version: $LATEST")
         began = time.monotonic()
+        self._sample_memory()  # a process that ends by itself cannot be asked any more
         self._taken[0] = 0
         self._thaw()
         self._api.give(invocation, time.time() + self._settings.timeout)
@@ -115,14 +116,18 @@ class Environment:
             return None
         self._output.drain()
         self._telemetry.drain()
+        was_stopped = self._stopping
         if failure is None and self.state == "busy":
             self._freeze()
             self.state = "idle"
+        elif was_stopped:
+            self._say(f"RequestId: {invocation.id} The environment was stopped before it had answered")
         elif failure is not None:
             await self.stop()
             self._say(failure_text(invocation.id, failure))
         init = self._init_duration if self._invocations == 1 else None
-        report = Report(invocation.id, duration, init, self._settings.memory, self._peak_memory, failure)
+        reported = None if was_stopped else failure  # whoever stops us needs no explanation
+        report = Report(invocation.id, duration, init, self._settings.memory, self._peak_memory, reported)
         self._say(f"END RequestId: {invocation.id}")
         self._say(str(report))
         no_answer = FunctionError("Runtime.NoResponse", "the runtime asked for the next event without an answer")
@@ -208,13 +213,18 @@ class Environment:
             )
             if self.ended.done():
                 return FunctionError("Runtime.ExitError", self._exit_text())
-            memory, peak = _memory(self._pid)
-            self._peak_memory = max(self._peak_memory, peak)
+            memory = self._sample_memory()
             if self._polled.done():
                 return None
             if memory > self._settings.memory:
                 self._kill()
                 return FunctionError("Runtime.OutOfMemory", "Runtime exited with error: signal: killed")
+
+    def _sample_memory(self) -> int:
+        """Resident memory in MiB; the peak is kept for the REPORT."""
+        memory, peak = _memory(self._pid)
+        self._peak_memory = max(self._peak_memory, peak)
+        return memory
 
     def _on_waiting(self) -> None:
         if not self._polled.done():

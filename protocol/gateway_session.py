@@ -113,7 +113,7 @@ class GatewaySession(Session):
             self._detach()
             self._deadlines.pop("ping", None)
             if "answer" in self._deadlines:
-                self._end("its invocation was answered")
+                self._end("its invocation has ended")
             elif self.is_leased:
                 self._deadlines["grace"] = max(now, min(now + self.options.grace, self._lease_ends))
             elif self.lease:
@@ -125,7 +125,7 @@ class GatewaySession(Session):
         for 1 s although it is pinged."""
         if self.is_leased and not self.is_ended:
             if not self.is_attached:
-                self._end("its invocation was answered")
+                self._end("its invocation has ended")
             else:
                 self._ask_for_life(now)
         return self.pending_events()
@@ -220,7 +220,7 @@ class GatewaySession(Session):
                 self._events.append(ev.PingDue())
         elif name == "answer":
             if self._heard_at < self._pinged_at:
-                self._end("its invocation was answered")
+                self._end("its invocation has ended")
             else:
                 self._ask_for_life(now)
         else:

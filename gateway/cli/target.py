@@ -13,6 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 USUAL_NAME = "handler"
+VALUES = (ast.Constant, ast.JoinedStr, ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
+"""Expressions that make nothing that could be called, whatever is in them; but None stands for what is set later."""
+FIRST_LINES = """
+    from dialback import stream_handler
+
+    @stream_handler
+    def handler(request):
+        yield "hello"
+"""
 
 
 class TargetError(Exception):
@@ -71,6 +80,8 @@ def check_source(target: Target, *, must_stream: bool) -> None:
     names = dict(_bindings(tree.body))
     if target.name not in names and "*" not in names:
         raise TargetError(f"{target.file.name} has no {target.name!r}{_suggestion(target.name, names)}")
+    if names.get(target.name) == "value":
+        raise TargetError(f"{target.name!r} in {target.file.name} is a value, no function{_suggestion('', names)}")
     if must_stream and names.get(target.name) == "plain":
         raise TargetError(
             f"{target.name!r} in {target.file.name} is a plain function. Put these lines where they belong:\n"
@@ -92,14 +103,17 @@ def _bindings(body: Iterable[ast.stmt]) -> Iterator[tuple[str, str]]:
                     yield alias.asname or alias.name.partition(".")[0], "other"
             case ast.Assign() | ast.AnnAssign() | ast.AugAssign():
                 targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                if isinstance(node.value, VALUES) and getattr(node.value, "value", ...) is not None:
+                    yield from ((target.id, "value") for target in targets if isinstance(target, ast.Name))
+                    continue
                 for part in (part for target in targets for part in ast.walk(target)):
                     if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
                         yield part.id, "other"
             case ast.If() | ast.Try() | ast.With() | ast.For() | ast.While():
-                for field in ("body", "orelse", "finalbody"):
-                    yield from _bindings(getattr(node, field, []))
-                for handler in getattr(node, "handlers", []):
-                    yield from _bindings(handler.body)
+                bodies = [getattr(node, field, []) for field in ("body", "orelse", "finalbody")]
+                bodies += [handler.body for handler in getattr(node, "handlers", [])]
+                for name, kind in (binding for statements in bodies for binding in _bindings(statements)):
+                    yield name, "other" if kind == "value" else kind  # perhaps
 
 
 def _task_root(file: Path, root: Path | None, here: Path) -> Path:
@@ -124,7 +138,9 @@ def _no_name(text: str, here: Path) -> str:
         try:
             names = dict(_bindings(ast.parse(file.read_bytes()).body))
         except (SyntaxError, ValueError):
-            names = {}
+            names = {USUAL_NAME: "other"}  # nobody knows; what is wrong is said next time
+        if not {"decorated", "plain", "other"} & set(names.values()):
+            return f"{text} is a file without a function. Put one into it:{FIRST_LINES}and type: {text}:{USUAL_NAME}"
         decorated = [name for name, kind in names.items() if kind == "decorated"]
         best = USUAL_NAME if USUAL_NAME in names or not decorated else decorated[-1]
         return f"{text} is a file; which function in it? Type: {text}:{best}"
@@ -151,4 +167,6 @@ def _suggestion(name: str, names: dict[str, str]) -> str:
     functions = [other for other, kind in names.items() if kind in ("decorated", "plain")]
     if matches := difflib.get_close_matches(name, names, n=1):
         return f"; did you mean {matches[0]}?"
-    return f"; its functions are: {', '.join(functions)}" if functions else "; it has no function at all"
+    if functions:
+        return f"; its functions are: {', '.join(functions)}"
+    return f"; it has no function at all. Put one into it:{FIRST_LINES}"

@@ -44,6 +44,8 @@ def project(tmp_path: Path) -> Path:
         path = folder / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(HANDLER)
+    (folder / "empty.py").write_text("x = 1\n")
+    (folder / "broken.py").write_text("def handler(:\n")
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "app.py").write_text(HANDLER)
     return folder
@@ -70,6 +72,8 @@ def test_task_root_and_handler(project: Path, text: str, root: str | None, task_
     ("text", "root", "said"),
     [
         ("app.py", None, "Type: app.py:handler"),
+        ("empty.py", None, "empty.py is a file without a function. Put one into it:\n    from dialback import"),
+        ("broken.py", None, "Type: broken.py:handler"),
         ("nothing.py", None, "is not FILE.py:NAME"),
         ("app:handler", None, "did you mean app.py:handler?"),
         ("examples.chunks:handler", None, "did you mean examples/chunks.py:handler?"),
@@ -95,6 +99,8 @@ def test_a_wrong_target_is_answered_with_the_right_one(project: Path, text: str,
     [
         HANDLER,
         "handler = make()",
+        "handler = None\ndef choose():\n    global handler\n    handler = make()\nchoose()",
+        "handler = 3\nhandler = make()",
         "from elsewhere import handler",
         "from elsewhere import other as handler",
         "from elsewhere import *",
@@ -114,7 +120,9 @@ def test_every_way_to_bind_a_name_is_seen(project: Path, source: str) -> None:
     [
         ("def handle(): ...", "did you mean handle?"),
         ("def main(): ...\ndef other(): ...", "its functions are: main, other"),
-        ("x = 1", "it has no function at all"),
+        ("x = 1", "it has no function at all. Put one into it:\n    from dialback import stream_handler"),
+        ("handler = 3", "'handler' in app.py is a value, no function; it has no function at all. Put one into it:"),
+        ("handler: dict = {}\ndef main(): ...", "is a value, no function; its functions are: main"),
         ("def f():\n    handler = 1", "its functions are: f"),
         ("def handler(:\n  pass", "SyntaxError"),
         ("x = '\0'", "null"),

@@ -271,6 +271,8 @@ async def test_the_log_has_a_line_per_exchange_without_the_query(caplog: pytest.
     assert (good.levelname, bad.levelname) == ("INFO", "WARNING")
     assert good.__dict__["duration_ms"] >= good.__dict__["ttfb_ms"] >= 0
     assert bad.getMessage().endswith(r"reason='boom\\nfake line'")
+    assert "ttfb_ms" not in bad.getMessage() and "ttfb_ms" not in bad.__dict__
+    assert good.__dict__["event"] == bad.__dict__["event"] == "request.ended"  # for machines, beside the fields
     assert "secret" not in caplog.text
 
 

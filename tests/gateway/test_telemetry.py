@@ -45,7 +45,7 @@ def test_a_line_for_people_has_time_speaker_and_text(lines: io.StringIO) -> None
 def test_a_line_for_machines_is_one_json_object(lines: io.StringIO) -> None:
     telemetry.configure("auto", "info", stream=lines)
     telemetry.logger("gateway").info("listening", time=0.5, secret=Secret("x" * 40))
-    logging.getLogger("dialback.access").info("GET %s", "/", extra={"status": 200})
+    logging.getLogger("dialback.access").info("GET %s", "/", extra={"status": 200, "event": "request.ended"})
     first, second = map(json.loads, lines.getvalue().splitlines())
     assert first == {
         "event": "listening",
@@ -54,7 +54,17 @@ def test_a_line_for_machines_is_one_json_object(lines: io.StringIO) -> None:
         "time": "1970-01-01T00:00:00.500Z",
         "secret": "Secret('***')",
     }
-    assert (second["event"], second["who"], second["status"]) == ("GET /", "access", 200)
+    assert (second["event"], second["who"], second["status"]) == ("request.ended", "access", 200)
+
+
+def test_a_line_that_nobody_can_read_any_more_does_no_harm(lines: io.StringIO) -> None:
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(5, "Input/output error")
+
+    telemetry.configure("console", "info", stream=Closed())
+    telemetry.logger("gateway").info("listening")
+    telemetry.logger("gateway").warning("still listening")
 
 
 @pytest.mark.parametrize("style", ["console", "json"])

@@ -4,6 +4,7 @@ import asyncio
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -67,6 +68,9 @@ async def test_reload_ends_what_does_not_finish(run: Run, tmp_path: Path) -> Non
     await function.service.reload(grace=0.1)
     assert process_state(old) == ""
     assert await waiting == (502, "Internal Server Error")
+    assert "Status: error" not in function.report  # nothing went wrong that somebody should look into
+    assert any("was stopped before it had answered" in text for text in function.lines("platform"))
+    assert not any("Runtime.ExitError" in line.text for line in function.log)
 
 
 async def test_prepared_code_is_initialised_before_it_serves(run: Run) -> None:
@@ -243,6 +247,8 @@ async def test_an_event_that_was_taken_is_not_given_to_another_one(run: Run, tmp
     )
     assert await function.get() == (502, "Internal Server Error")
     assert noted.read_text() == "x"
+    used = re.search(r"Max Memory Used: (\d+) MB", function.report)  # although nobody can look any more
+    assert used and int(used[1]) > 5
 
 
 async def test_warm_invocations_are_quick(run: Run) -> None:

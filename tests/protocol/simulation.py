@@ -320,7 +320,7 @@ def run(scenario: Scenario) -> Report:
 
 
 #: A link that breaks while the function waits for the first answer to its LEASE is not resumed (docs/protocol.md §4.3).
-ALLOWED_LOSSES = frozenset({"its invocation was answered", "the peer closed with 1000"})
+ALLOWED_LOSSES = frozenset({"its invocation has ended", "the peer closed with 1000"})
 ALLOWED_ENDS = frozenset(
     {"a parked link lost its socket", "the recycled socket is dead", "refused: used", "refused: unknown"}
 )

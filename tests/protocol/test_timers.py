@@ -195,14 +195,14 @@ class TestAnswers:
     def test_without_a_socket_an_answer_is_the_end(self) -> None:
         pair = Pair.leased()
         pair.cut()
-        assert pair.gateway.invocation_answered(pair.now) == [ev.SessionEnded("its invocation was answered")]
+        assert pair.gateway.invocation_answered(pair.now) == [ev.SessionEnded("its invocation has ended")]
 
     def test_with_one_it_waits_for_a_second_of_silence(self) -> None:
         pair = Pair.leased()
         assert pair.gateway.invocation_answered(pair.now + 0.1) == [ev.PingDue()]
         pair.later(0.1)
         assert fires(pair, pair.gateway, 0.99) == []
-        assert fires(pair, pair.gateway, 0.02) == [ev.SessionEnded("its invocation was answered")]
+        assert fires(pair, pair.gateway, 0.02) == [ev.SessionEnded("its invocation has ended")]
 
     def test_a_stream_that_says_nothing_is_not_silent_while_pongs_come(self) -> None:
         """A lease ended under a stream that was slower than one piece a second."""
@@ -218,7 +218,7 @@ class TestAnswers:
     def test_the_sockets_end_after_it_is_the_end(self) -> None:
         pair = Pair.leased()
         pair.gateway.invocation_answered(pair.now)
-        assert pair.gateway.socket_lost(pair.now) == [ev.SessionEnded("its invocation was answered")]
+        assert pair.gateway.socket_lost(pair.now) == [ev.SessionEnded("its invocation has ended")]
 
     def test_it_means_nothing_to_a_later_lease_or_to_a_parked_link(self) -> None:
         pair = Pair.leased()
