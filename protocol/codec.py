@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import IntEnum
+from itertools import chain
 from struct import Struct
 from typing import Any, Final, TypeAlias
 
@@ -124,12 +125,15 @@ def _is_exchange(value: Any) -> bool:
     return type(value) is bytes and len(value) == 16
 
 
+_ONLY_BYTES: Final = frozenset((bytes,))
+
+
 def _is_headers(value: Any) -> bool:
     return (
         type(value) is list
         and len(value) % 2 == 0
         and len(value) <= 2 * MAX_HEADER_FIELDS
-        and all(type(item) is bytes for item in value)
+        and set(map(type, value)) <= _ONLY_BYTES
     )
 
 
@@ -175,7 +179,8 @@ def _options(**known: _Check) -> _Check:
         if type(value) is not dict:
             return False
         for key, item in value.items():
-            if type(key) is not str or (key in known and not known[key](item)):
+            known_check = known.get(key)
+            if not (known_check(item) if known_check is not None else type(key) is str):
                 return False
         return True
 
@@ -196,29 +201,46 @@ _REQUEST_OPTIONS: Final = _options(
     max_message=_is_message_limit,
 )
 
-_SHAPES: Final[dict[int, tuple[Callable[..., Frame], tuple[_Check, ...]]]] = {
-    Welcome.TYPE: (Welcome, (_is_count, _is_count, _WELCOME_OPTIONS)),
-    Ack.TYPE: (Ack, (_is_count,)),
-    Lease.TYPE: (Lease, (_is_count, _is_str, _is_count, _is_count, _is_count, _options())),
-    Leased.TYPE: (Leased, (_is_count, _options(linger=_is_count))),
-    Release.TYPE: (Release, (_is_count,)),
-    Park.TYPE: (Park, (_is_count, _is_count, _is_count)),
-    Parked.TYPE: (Parked, (_is_count, _is_count)),
-    Request.TYPE: (Request, (_is_stream, _is_exchange, _is_bytes, _is_bytes, _is_headers, _REQUEST_OPTIONS)),
-    Response.TYPE: (Response, (_is_stream, _is_final, _is_headers, _options(end=_is_bool))),
-    Informational.TYPE: (Informational, (_is_stream, _is_interim, _is_headers)),
-    Trailers.TYPE: (Trailers, (_is_stream, _is_headers)),
-    Close.TYPE: (Close, (_is_stream, _is_close_code, _is_close_reason)),
-    Credit.TYPE: (Credit, (_is_stream, _is_count)),
-    Reset.TYPE: (Reset, (_is_stream, _is_count, _options(reason=_is_str))),
-    Stop.TYPE: (Stop, (_is_stream, _is_count)),
+
+class _Shape:
+    """How one type of frame is on the wire: its fields in their order, and what each of them must be."""
+
+    __slots__ = ("checks", "fields", "headers", "make")
+
+    def __init__(self, make: Any, checks: tuple[_Check, ...]) -> None:
+        self.make: Callable[..., Frame] = make
+        self.checks = checks
+        self.fields = tuple(zip(make.__slots__, checks))  # noqa: B905 - a test compares the two with the specification
+        self.headers = checks.index(_is_headers) if _is_headers in checks else None
+
+
+_SHAPES: Final[dict[int, _Shape]] = {
+    Welcome.TYPE: _Shape(Welcome, (_is_count, _is_count, _WELCOME_OPTIONS)),
+    Ack.TYPE: _Shape(Ack, (_is_count,)),
+    Lease.TYPE: _Shape(Lease, (_is_count, _is_str, _is_count, _is_count, _is_count, _options())),
+    Leased.TYPE: _Shape(Leased, (_is_count, _options(linger=_is_count))),
+    Release.TYPE: _Shape(Release, (_is_count,)),
+    Park.TYPE: _Shape(Park, (_is_count, _is_count, _is_count)),
+    Parked.TYPE: _Shape(Parked, (_is_count, _is_count)),
+    Request.TYPE: _Shape(Request, (_is_stream, _is_exchange, _is_bytes, _is_bytes, _is_headers, _REQUEST_OPTIONS)),
+    Response.TYPE: _Shape(Response, (_is_stream, _is_final, _is_headers, _options(end=_is_bool))),
+    Informational.TYPE: _Shape(Informational, (_is_stream, _is_interim, _is_headers)),
+    Trailers.TYPE: _Shape(Trailers, (_is_stream, _is_headers)),
+    Close.TYPE: _Shape(Close, (_is_stream, _is_close_code, _is_close_reason)),
+    Credit.TYPE: _Shape(Credit, (_is_stream, _is_count)),
+    Reset.TYPE: _Shape(Reset, (_is_stream, _is_count, _options(reason=_is_str))),
+    Stop.TYPE: _Shape(Stop, (_is_stream, _is_count)),
 }
+
+
+_PLAIN_TYPES: Final = frozenset((int, bytes, str, dict))
+_PACK: Final = msgpack.Packer(use_bin_type=True).pack  # making one costs as much as packing a small frame
 
 
 def _plain(value: Any) -> Any:
     """A field as msgpack takes it: headers flat, a `Code` or an `HTTPStatus` as its number."""
     if isinstance(value, (list, tuple)):
-        return [part for pair in value for part in pair]
+        return list(chain.from_iterable(value))
     return int(value) if isinstance(value, IntEnum) else value
 
 
@@ -228,12 +250,16 @@ def encode(frame: Frame) -> bytes:
         return encode_fixed(data_type(frame.end), frame.stream, (frame.payload,))
     if isinstance(frame, Message):
         return encode_fixed(message_type(frame.text, frame.last), frame.stream, (frame.payload,))
-    values = [_plain(getattr(frame, name)) for name in frame.__slots__]
-    _, checks = _SHAPES[frame.TYPE]
-    if not all(check(value) for check, value in zip(checks, values)):  # noqa: B905 - lengths are equal
-        raise LocalError(f"a malformed {type(frame).__name__}")
+    values: list[Any] = [frame.TYPE]
+    for name, check in _SHAPES[frame.TYPE].fields:
+        value = getattr(frame, name)
+        if type(value) not in _PLAIN_TYPES:
+            value = _plain(value)
+        if not check(value):
+            raise LocalError(f"a malformed {type(frame).__name__}")
+        values.append(value)
     try:
-        message: bytes = msgpack.packb([frame.TYPE, *values], use_bin_type=True)
+        message: bytes = _PACK(values)
     except (TypeError, ValueError, OverflowError) as error:  # an option's value, or text that UTF-8 cannot hold
         raise LocalError(f"a malformed {type(frame).__name__}: {error}") from None
     if len(message) > MAX_HEAD_SIZE:
@@ -263,12 +289,13 @@ def decode(message: Bytes) -> Frame:
     shape = _SHAPES.get(fields[0])
     if shape is None:
         raise ProtocolError("a frame of unknown type")
-    make, checks = shape
-    values = fields[1:]
-    if len(values) != len(checks) or not all(check(value) for check, value in zip(checks, values)):  # noqa: B905
-        raise ProtocolError(f"a malformed {make.__name__}")
-    if _is_headers in checks:
-        at = checks.index(_is_headers)
+    checks, values = shape.checks, fields[1:]
+    if len(values) != len(checks):
+        raise ProtocolError(f"a malformed {shape.make.__name__}")
+    for check, value in zip(checks, values):  # noqa: B905 - as was checked
+        if not check(value):
+            raise ProtocolError(f"a malformed {shape.make.__name__}")
+    if (at := shape.headers) is not None:
         flat = values[at]
         values[at] = list(zip(flat[::2], flat[1::2]))  # noqa: B905 - an even number, as was checked
-    return make(*values)
+    return shape.make(*values)
