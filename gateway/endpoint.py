@@ -106,6 +106,8 @@ class Endpoint:
             if not dial.is_proved_by(link.key):
                 raise DialRefused("proof")
             return link
+        if link is None and dial.received:  # of a session that has received nothing; found later, it had consumed
+            raise DialRefused("proof")
         issued, signing_key = self._invitations.find(dial.invitation, self._keyrings, dial.session)
         key = session_key(signing_key, issued.nonce, dial.session)
         if link is not None:

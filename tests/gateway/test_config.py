@@ -221,6 +221,11 @@ def test_a_value_of_the_wrong_type_is_refused(tmp_path: Path, text: str) -> None
         (f"[functions.a]\nurl = '{URL}'\n[[routes]]\npath = '/x'", "routes[0].function is missing"),
         (f"function_url = '{URL}'\ntls.cert = 'a.pem'", 'tls.key = "key.pem"'),
         (f"function_url = '{URL}'\ntls.cert = 'a.pem'\ntls.key = 'b.pem'", "cannot be used"),
+        (f"function_url = '{URL}'\ntls.client_ca = 'a.pem'", 'tls.cert = "cert.pem"'),
+        (f"function_url = '{URL}'\ninvoke.cert = 'a.pem'", 'invoke.key = "gateway-key.pem"'),
+        (f"function_url = '{URL}'\ninvoke.key = 'a.pem'", 'invoke.cert = "gateway.pem"'),
+        (f"function_url = '{URL}'\ninvoke.ca = 'a.pem'", "a.pem cannot be used"),
+        (f"[functions.a]\nurl = '{URL}'\ninvoke = {{ca = 'a.pem'}}", "a.pem cannot be used"),
         (f"function_url = '{URL}'\nlisten = '127.0.0.1:80'\nadmin = '127.0.0.1:80'", "an address of their own"),
     ],
 )
@@ -265,6 +270,14 @@ def test_dial_address_follows_listen_only_on_loopback() -> None:
         config = Config(functions=functions, listen=Address(host, 8080), dial_address="ws://inside:1")
         assert config.dial_address_at(99) == "ws://inside:1"
         assert "DIALBACK_ALLOW_INSECURE" in config.notes()[0]
+
+
+def test_an_invocation_that_others_can_read_is_worth_a_note() -> None:
+    said = {}
+    for url in ("http://10.0.0.1/", "http://127.0.0.1:9000/", URL):
+        said[url] = load(flags={"function_url": url}, environ={"DIALBACK_SECRET": SECRET}).notes()
+    assert [len(notes) for notes in said.values()] == [1, 0, 0]
+    assert "unencrypted" in said["http://10.0.0.1/"][0]
 
 
 def test_a_config_checks_itself_however_it_is_built() -> None:

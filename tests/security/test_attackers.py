@@ -133,6 +133,15 @@ async def test_an_invitation_that_comes_too_late() -> None:
         assert await answered(it, upgrade(first_dial(token))) == (403, "expired")
 
 
+async def test_a_first_dial_with_an_impossible_count_consumes_nothing() -> None:
+    """The session had been made, and owned the invitation, when the count was looked at."""
+    async with scene() as it:
+        token = await it.token()
+        assert await answered(it, upgrade(first_dial(token, received=1))) == (403, "proof")
+        async with await open_socket(it.gateway, first_dial(token).to_headers()) as socket:
+            await welcome(socket)
+
+
 async def test_a_nonce_that_a_second_session_presents() -> None:
     async with scene() as it:
         token = await it.token()
