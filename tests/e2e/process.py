@@ -7,6 +7,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+ESTABLISHED = "01"
+"""A connection's state in /proc/net/tcp."""
 PAGE_KIB = os.sysconf("SC_PAGE_SIZE") // 1024
 
 
@@ -38,17 +40,17 @@ def descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
-def peers(pid: int, port: int) -> set[int]:
-    """The remote ports of its TCP connections (IPv4) whose own end is on `port`, see proc_pid_net(5)."""
+def connections(pid: int) -> set[tuple[int, int]]:
+    """Its own and the remote port of each TCP connection (IPv4) that it has open and that lives: proc_pid_net(5)."""
     held = set()
     for file in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # closed meanwhile
             held.add(os.readlink(file))
     found = set()
     for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
-        _, own, remote, *_, inode = line.split()[:10]
-        if int(own.rpartition(":")[2], 16) == port and f"socket:[{inode}]" in held:
-            found.add(int(remote.rpartition(":")[2], 16))
+        _, own, remote, state, *_, inode = line.split()[:10]
+        if state == ESTABLISHED and f"socket:[{inode}]" in held:
+            found.add((int(own.rpartition(":")[2], 16), int(remote.rpartition(":")[2], 16)))
     return found
 
 
