@@ -172,7 +172,7 @@ class TestTime:
 
     def test_a_response_that_does_not_come_in_time_is_a_504(self, hurried: Stack) -> None:
         began = time.monotonic()
-        assert_problem(answered(hurried, "/stuck"), 504, "response-timeout")
+        assert_problem(answered(hurried, "/stuck"), 504, "function-timeout")
         assert 0.5 < time.monotonic() - began < 1.5
 
     def test_a_stream_that_does_not_end_in_time_is_broken(self, hurried: Stack) -> None:
@@ -182,7 +182,7 @@ class TestTime:
     def test_the_environment_was_not_killed_for_it(self, hurried: Stack) -> None:
         """It has parked, and takes the next request."""
         before = hurried.environments
-        assert_problem(answered(hurried, "/stuck"), 504, "response-timeout")
+        assert_problem(answered(hurried, "/stuck"), 504, "function-timeout")
         wait_for(lambda: all(process.state(environment) == "T" for environment in before))
         hurried.get("/hello")
         assert hurried.environments == before
