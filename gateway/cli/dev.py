@@ -81,7 +81,8 @@ class DevLoop:
         telemetry.configure("console", "info")
         for file in shadows.find(self._target.root):
             self._log.warning(shadows.advice(file, self._target.root))
-        service = LocalLambda(self._settings({}), log=log_to_terminal())
+        # No environment before it is known where the function shall dial: what comes before "Ready" waits.
+        service = LocalLambda(replace(self._settings({}), environments=0), log=log_to_terminal())
         with StopSignals() as signals:
             function_url = await service.start(LOOPBACK, 0)
             gateway = Gateway(self._config(function_url), log=telemetry.logger("gateway"))
@@ -106,7 +107,6 @@ class DevLoop:
     async def _serve(self, gateway: Gateway, service: LocalLambda) -> int:
         """From the bound port on; never returns but for code that cannot run."""
         address = Address(self._host, urlsplit(gateway.url).port or self._options.port)
-        # Only now is it known where the function shall dial. It has no environment yet that knew otherwise.
         settings = self._settings(self._variables(address))
         if fault := await self._fault(service, settings):
             self._log.error(f"{self._target.shown} cannot run:\n{fault}")

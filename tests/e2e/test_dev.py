@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -158,6 +159,22 @@ def test_tracebacks_are_in_the_terminal_whole(dev: Dev) -> None:
     dev.command.line("Traceback \\(most recent call last\\)")
     dev.command.line("RuntimeError: broken on purpose$")
     dev.command.line("GET /raise 502 failed")
+
+
+def test_a_request_that_comes_before_ready_waits(tmp_path: Path) -> None:
+    (tmp_path / "handler.py").write_text("import time\ntime.sleep(1)\n" + SOURCE.format(word="first"))
+    dev = Dev("handler.py:handler", tmp_path)
+    wait_for(lambda: is_listening(dev.port))
+    with dev.connect() as early:
+        early.request("GET", "/")
+        with dev:
+            assert early.response().body == b"first 0\n"
+    assert "refused" not in dev.command.output
+
+
+def is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_it_says_where_to_curl(dev: Dev) -> None:
