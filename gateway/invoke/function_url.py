@@ -77,7 +77,8 @@ class FunctionUrl:
             async with self._session.post(self._url, data=body, headers=headers, allow_redirects=False) as response:
                 return _judge(response.status, response.headers, await _read(response.content))
         except (aiohttp.ClientError, OSError, asyncio.TimeoutError, ValueError) as error:
-            return Answer(_class_of(error), f"{type(error).__name__}: {error}"[:LOGGED])
+            why = getattr(error, "certificate_error", error)  # of what is cut at its end, the reason comes first
+            return Answer(_class_of(error), f"{type(error).__name__}: {why}"[:LOGGED])
 
     async def close(self) -> None:
         await self._session.close()
