@@ -221,10 +221,6 @@ class Link:
 
     # For the streams
 
-    def now(self) -> float:
-        """Of the loop's clock; from any thread."""
-        return self._loop.time()
-
     def start_reading(self, stream: int) -> None:
         self.session.start_reading(stream)
         self.wake()

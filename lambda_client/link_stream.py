@@ -41,7 +41,8 @@ class LinkStream(Stream):
         self._burst = 0
         self._code = frames.Code.CANCELLED
         self._ends_at = link.ends_at
-        self.task = asyncio.get_running_loop().create_task(self._run())
+        self._loop = asyncio.get_running_loop()
+        self.task = self._loop.create_task(self._run())
 
     # For the handler's code
 
@@ -54,7 +55,7 @@ class LinkStream(Stream):
             if self._reader is not None:
                 raise RuntimeError("the request's body is being read by another task")
             self._link.start_reading(self.number)
-            self._reader = asyncio.get_running_loop().create_future()
+            self._reader = self._loop.create_future()
             try:
                 await self._reader
             finally:
@@ -79,7 +80,7 @@ class LinkStream(Stream):
             self._link.wake()
 
     def remaining_time(self) -> float:
-        return max(0.0, self._ends_at - self._link.now())
+        return max(0.0, self._ends_at - self._loop.time())
 
     def _begin(self, status: int, headers: list[Pair], ends: bool) -> None:
         if self._is_connected():
@@ -100,7 +101,7 @@ class LinkStream(Stream):
         self._burst += 1
         if not session.is_writable(self.number):
             self._burst = 0
-            self._writer = asyncio.get_running_loop().create_future()
+            self._writer = self._loop.create_future()
             try:
                 await self._writer
             finally:
