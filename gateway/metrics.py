@@ -39,6 +39,7 @@ class Metrics(Collector):
         )
 
         self._counters: dict[str, tuple[Counter, Counter, Histogram]] = {}  # looked up once for each function
+        self._ends: dict[tuple[str, str], Counter] = {}
 
     def ended(self, exchange: Exchange) -> None:
         """Count an exchange that has ended. Those without a route have the function ""."""
@@ -48,7 +49,11 @@ class Metrics(Collector):
             by_name = (self._received.labels(name), self._sent.labels(name), self._first_byte.labels(name))
             counters = self._counters[name] = by_name
         received, sent, first_byte = counters
-        self._exchanges.labels(name, exchange.state).inc()
+        key = name, exchange.state
+        ends = self._ends.get(key)
+        if ends is None:
+            ends = self._ends[key] = self._exchanges.labels(*key)
+        ends.inc()
         received.inc(exchange.bytes_in)
         sent.inc(exchange.bytes_out)
         if exchange.head_at is not None:

@@ -46,17 +46,30 @@ def log_exchange(exchange: Exchange) -> None:
     if not ACCESS.isEnabledFor(level):
         return
     fields = access_fields(exchange)
-    ACCESS.log(
-        level,
-        "%(method)s %(path)s %(status)s %(state)s function=%(function)s in=%(bytes_in)s out=%(bytes_out)s"
-        "%(first)s duration_ms=%(duration_ms)s id=%(id)s%(why)s",
-        {
-            **fields,
-            "first": f" ttfb_ms={fields['ttfb_ms']}" if "ttfb_ms" in fields else "",
-            "why": f" reason={fields['reason']!r}" if fields["reason"] else "",
-        },
-        extra={**fields, "event": "request.ended"},
-    )
+    # Made here, since `ACCESS.log` would first look for who calls it, which costs as much as all the rest.
+    record = {
+        "name": ACCESS.name,
+        "levelno": level,
+        "levelname": logging.getLevelName(level),
+        "msg": AccessText(fields),
+    }
+    ACCESS.handle(logging.makeLogRecord({**record, "event": "request.ended", **fields}))
+
+
+class AccessText:
+    """The line for people; made where somebody reads it."""
+
+    def __init__(self, fields: dict[str, object]) -> None:
+        self._fields = fields
+
+    def __str__(self) -> str:
+        fields = self._fields
+        first = f" ttfb_ms={fields['ttfb_ms']}" if "ttfb_ms" in fields else ""
+        why = f" reason={fields['reason']!r}" if fields["reason"] else ""
+        return (
+            "{method} {path} {status} {state} function={function} in={bytes_in} out={bytes_out}{first}"
+            " duration_ms={duration_ms} id={id}{why}"
+        ).format(**fields, first=first, why=why)
 
 
 class RefusalLog:

@@ -7,11 +7,13 @@ It knows nothing of what is logged; a `Secret` prints itself as stars.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import sys
 import time
 import traceback
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TextIO
 
 import structlog
@@ -24,6 +26,9 @@ WHO_WIDTH = 8
 """Columns for the name of who speaks: "gateway" and "a1b2c3d4" (an environment) line up."""
 RESET, DIM, RED, YELLOW, CYAN = "\x1b[0m", "\x1b[2m", "\x1b[31m", "\x1b[33m", "\x1b[36m"
 LEVEL_COLOURS = {"warning": YELLOW, "error": RED, "critical": RED}
+
+RECORD_FIELDS = frozenset((*logging.makeLogRecord({}).__dict__, "message", "asctime"))
+"""What every record of `logging` has."""
 
 RATE_LIMIT_LINES = 5
 """Lines of one event per period; past them only their number is told."""
@@ -39,24 +44,24 @@ def configure(style: str, level: str, *, stream: TextIO | None = None) -> None:
     out = stream or sys.stderr
     is_terminal = out.isatty()
     shared: list[Processor] = [structlog.processors.add_log_level, _name_speaker, _add_time]
-    foreign: list[Processor] = [*shared]
+    handler = logging.StreamHandler(out)
     renderer: Processor
     if style == "console" or (style == "auto" and is_terminal):
         renderer = ConsoleLine(colour=is_terminal)
+        remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+        handler.setFormatter(
+            structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[remove, renderer])
+        )
     else:
         renderer = structlog.processors.JSONRenderer(default=str)
-        # What `logging` was given beside the text is in the text for people, and apart for machines.
-        foreign = [*shared, structlog.stdlib.ExtraAdder(), structlog.processors.format_exc_info, _stamp]
         shared = [*shared, structlog.processors.format_exc_info, _stamp]
+        handler.setFormatter(JsonLine())
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         logger_factory=lambda *names: Lines(out, *names),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(out)
-    remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=foreign, processors=[remove, renderer]))
     logging.getLogger().handlers = [handler]
     logging.getLogger().setLevel(logging.WARNING)
     logging.getLogger(OURS).setLevel(LEVELS[level])
@@ -93,18 +98,49 @@ def _add_time(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 def _stamp(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """The time as RFC 3339 writes it, in UTC."""
-    seconds = event["time"]
-    text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-    event["time"] = f"{text}.{int(seconds * 1000) % 1000:03d}Z"
+    event["time"] = _rfc3339(event["time"])
     return event
+
+
+def _rfc3339(seconds: float) -> str:
+    return f"{_second(int(seconds))}.{int(seconds * 1000) % 1000:03d}Z"
+
+
+@lru_cache(maxsize=1)
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def _name_speaker(speaker: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """A logger's name says who speaks: the last part of ours (`dialback.pool`), the first of a library's."""
     record = event.get("_record")
     name = str(record.name if record is not None else getattr(speaker, "name", ""))
-    event.setdefault("who", name.removeprefix(OURS + ".") if name.startswith(OURS) else name.partition(".")[0])
+    event.setdefault("who", _speaker(name))
     return event
+
+
+def _speaker(name: str) -> str:
+    return name.removeprefix(OURS + ".") if name.startswith(OURS) else name.partition(".")[0]
+
+
+class JsonLine(logging.Formatter):
+    """Renders a record of `logging` as our own events are: what it was given beside the text stands beside the event.
+
+    There is one for each request: structlog's formatter, which copies the record and walks processors, costs thrice.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        given = {name: value for name, value in record.__dict__.items() if name not in RECORD_FIELDS}
+        event = {
+            "event": given.pop("event", None) or record.getMessage(),
+            "level": record.levelname.lower(),
+            "who": given.pop("who", None) or _speaker(record.name),
+            "time": _rfc3339(record.created),
+            **given,
+        }
+        if trace := _traceback_text(record.exc_info):
+            event["exception"] = trace
+        return json.dumps(event, default=str)
 
 
 class ConsoleLine:
