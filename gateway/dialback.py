@@ -99,6 +99,7 @@ class Link:
             self._socket.close(CLOSE_SUPERSEDED)
         self._socket = socket
         self._is_receiving = False
+        self._dispatch(self.session.pending_events())
         self._owner.place_freed(self)
 
     def end(self, reason: str) -> None:

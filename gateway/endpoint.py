@@ -100,26 +100,21 @@ class Endpoint:
     def _admit(self, dial: Dial) -> Link:
         """The link of a dial, whose proof is checked. Raises `DialRefused`, with nothing changed."""
         link = self._links.get(dial.session)
-        if dial.proof:
-            if link is None:
-                raise DialRefused("unknown")
+        if link is not None:
             if not dial.is_proved_by(link.key):
                 raise DialRefused("proof")
             return link
-        if link is None and dial.received:  # of a session that has received nothing; found later, it had consumed
+        if not dial.invitation:
+            raise DialRefused("unknown")
+        if dial.received:  # of a session that has received nothing; found later, it had consumed
             raise DialRefused("proof")
         issued, signing_key = self._invitations.find(dial.invitation, self._keyrings, dial.session)
-        key = session_key(signing_key, issued.nonce, dial.session)
-        if link is not None:
-            # WELCOME did not arrive, and it dials again. Nobody comes by a session through another's invitation.
-            if link.key != key:
-                raise DialRefused("proof")
-            return link
         pool = self._pools[issued.function]
         if self._is_draining and not pool.waiting:
             raise DialRefused("draining")
         issued.owner = dial.session
         session = GatewaySession(dial.session, self._options, budget=Budget())
+        key = session_key(signing_key, issued.nonce, dial.session)
         link = Link(session, pool, key, self._options.limits.credit, self._forget)
         self._links[dial.session] = link
         return link

@@ -60,6 +60,7 @@ class LinkSocket(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._close_timer: asyncio.TimerHandle | None = None
         self._is_paused = False
+        self._farewell: tuple[int, str] | None = None
 
     @property
     def room(self) -> int:
@@ -88,9 +89,12 @@ class LinkSocket(asyncio.Protocol):
             return
         self.is_closed = True
         self._owner = None
-        transport = self._transport
-        if transport is None or transport.is_closing():
-            return
+        if self._transport is None:
+            self._farewell = code, reason  # said behind the 101
+        elif not self._transport.is_closing():
+            self._say_farewell(self._transport, code, reason)
+
+    def _say_farewell(self, transport: asyncio.Transport, code: int, reason: str) -> None:
         transport.write(close_frame(code, reason))
         if transport.can_write_eof():
             with contextlib.suppress(OSError):  # the peer's reset is in the kernel, and asyncio has not read it yet
@@ -114,7 +118,10 @@ class LinkSocket(asyncio.Protocol):
         if raw is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
             with contextlib.suppress(OSError):  # no TCP: the system's own bound is looser
                 raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)
-        if self.is_closed:  # its owner ended meanwhile
+        if self._farewell is not None:  # its owner ended meanwhile
+            self._say_farewell(stream, *self._farewell)
+            return
+        if self.is_closed:
             stream.abort()
             return
         stream.resume_reading()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from protocol.errors import DialRefused
+from protocol.codec import decode
+from protocol.errors import DialRefused, ProtocolError
 from protocol.flow import INITIAL_WINDOW, MAX_WINDOW
-from protocol.frames import MAX_OFFSET
-from protocol.invitation import resume_proof
+from protocol.frames import MAX_OFFSET, Lease
+from protocol.invitation import PROOF_SIZE, resume_proof
 from protocol.ledger import MAX_UNACKED_BYTES, MAX_UNACKED_FRAMES, MIN_UNACKED_BYTES, MIN_UNACKED_FRAMES
 
 VERSION: Final = "1"
@@ -54,7 +56,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Dial:
-    """One dial of a session. Exactly one of `invitation` (the first) and `proof` (every other) is set."""
+    """One dial of a session: `invitation` until the first WELCOME has come, `proof` on every dial but the first."""
 
     session: bytes
     epoch: int
@@ -62,7 +64,8 @@ class Dial:
     limits: Limits
     invitation: str = ""
     proof: bytes = b""
-    remaining: float = 0.0  # seconds of the lease, on a resume
+    lease: bytes = b""  # the LEASE that is the session's frame 0, encoded; with an invitation
+    remaining: float = 0.0  # seconds of the lease, with a proof
     features: tuple[str, ...] = field(default=())
 
     def __repr__(self) -> str:  # an invitation and a proof are secrets
@@ -77,8 +80,10 @@ class Dial:
             ("Dialback-Epoch", str(self.epoch)),
             ("Dialback-Received", str(self.received)),
             ("Dialback-Limits", f"credit={limits.credit}, unacked={limits.unacked}, frames={limits.frames}"),
-            ("Authorization", _INVITATION + self.invitation if self.invitation else _RESUME + self.proof.hex()),
+            ("Authorization", self._authorization),
         ]
+        if self.lease:
+            headers.append(("Dialback-Lease", base64.urlsafe_b64encode(self.lease).decode().rstrip("=")))
         if self.proof:
             headers.append(("Dialback-Remaining", str(round(self.remaining * 1000))))
         if self.features:
@@ -104,25 +109,51 @@ class Dial:
             remaining = _number(get("Dialback-Remaining") or "0") / 1000
             stated = dict(_pair(item) for item in get("Dialback-Limits").split(","))
             limits = Limits(stated["credit"], stated["unacked"], stated["frames"])
-            authorization = get("Authorization")
-            invitation = authorization.removeprefix(_INVITATION) if authorization.startswith(_INVITATION) else ""
-            proof = _hexadecimal(authorization.removeprefix(_RESUME)) if authorization.startswith(_RESUME) else b""
-        except (ValueError, KeyError):
+            invitation, proof = _credentials(get("Authorization"))
+            lease = _lease(get("Dialback-Lease"))
+        except (ValueError, KeyError, ProtocolError):
             raise DialRefused("proof") from None
         features = tuple(name.strip() for name in get("Dialback-Features").split(",") if name.strip())
         if (
             len(session) != 16
             or epoch < 1
             or not limits.is_valid()
-            or bool(invitation) == bool(proof)
+            or not (invitation or proof)
+            or (lease and not invitation)
             or len(features) > 32
         ):
             raise DialRefused("proof")
-        return cls(session, epoch, received, limits, invitation, proof, remaining, features)
+        return cls(session, epoch, received, limits, invitation, proof, lease, remaining, features)
+
+    @property
+    def _authorization(self) -> str:
+        if not self.proof:
+            return _INVITATION + self.invitation
+        return _RESUME + " ".join(filter(None, (self.proof.hex(), self.invitation)))
 
     def is_proved_by(self, key: bytes) -> bool:
         """Whether `proof` is that of the session whose key this is. Constant time."""
         return hmac.compare_digest(self.proof, resume_proof(key, self.session, self.epoch, self.received))
+
+
+def _credentials(text: str) -> tuple[str, bytes]:
+    """(invitation, proof); one of them may be empty."""
+    if text.startswith(_INVITATION):
+        return text.removeprefix(_INVITATION), b""
+    if not text.startswith(_RESUME):
+        return "", b""
+    digits, _, invitation = text.removeprefix(_RESUME).partition(" ")
+    proof = _hexadecimal(digits)
+    if len(proof) != PROOF_SIZE:
+        raise ValueError("not a proof")
+    return invitation, proof
+
+
+def _lease(text: str) -> bytes:
+    frame = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    if frame and not isinstance(decode(frame), Lease):
+        raise ValueError("not a LEASE")
+    return frame
 
 
 def _number(text: str) -> int:

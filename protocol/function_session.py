@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from protocol import events as ev
@@ -59,6 +60,8 @@ class FunctionSession(Session):
         self._key = key
         self._invitation = invitation
         self._was_welcomed = False  # ever
+        self._dialled_at = 0.0
+        self._opening = b""  # the LEASE that travels with the dials until then
         self._grace: float | None = None  # seconds; None until the gateway said
         self._lease_ends = 0.0
         self._handlers |= {
@@ -70,18 +73,24 @@ class FunctionSession(Session):
 
     def dial(self, now: float) -> Dial:
         """The next dial. The caller has stopped reading the old socket and dropped what it held; the new one is
-        attached when this returns. `socket_lost` when it fails."""
+        attached when this returns. `socket_lost` when it fails. A lease that was offered before the first dial travels
+        with it."""
         if self.is_ended:
             raise LocalError("the session is over")
         self._detach()
         self.epoch += 1
         self.is_attached = True
-        received = self._receiver.state()
-        if not self._was_welcomed:
-            return Dial(self.id, self.epoch, received, self.limits, invitation=self._invitation)
+        self._dialled_at = now
+        dial = partial(Dial, self.id, self.epoch, received := self._receiver.state(), self.limits)
+        if self.epoch == 1:
+            # Nothing else can wait to be sent by now, and it is numbered: on a later dial it is this same frame.
+            self._opening = b"".join(self._scheduler.take(1, now, acknowledge=False))
+            return dial(invitation=self._invitation, lease=self._opening)
         proof = resume_proof(self._key, self.id, self.epoch, received)
         remaining = max(0.0, self._lease_ends - now)
-        return Dial(self.id, self.epoch, received, self.limits, proof=proof, remaining=remaining)
+        if self._was_welcomed:
+            return dial(proof=proof, remaining=remaining)
+        return dial(proof=proof, remaining=remaining, invitation=self._invitation, lease=self._opening)
 
     def socket_lost(self, now: float) -> list[Event]:
         """The socket is gone, or a dial has failed. Leased or parking: dial again, within the grace. Parked: the
@@ -179,6 +188,7 @@ class FunctionSession(Session):
             raise ProtocolError("a WELCOME that nobody asked for")
         limits = _limits_of(frame)
         self._attach(frame.received, now)
+        self._sender.round_trip = now - self._dialled_at
         self._receiver.expect(limits.unacked, limits.frames)
         self._peer_credit = limits.credit
         self._grace = frame.options.get("grace", 0) / 1000

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from protocol import events as ev
-from protocol.codec import encode
+from protocol.codec import decode, encode
 from protocol.dial import Dial, Limits
 from protocol.errors import DialRefused, LocalError, ProtocolError
 from protocol.events import Event
@@ -73,7 +73,8 @@ class GatewaySession(Session):
         }
 
     def accept(self, dial: Dial, now: float) -> None:
-        """Take a dial whose proof was checked: the old socket, if any, is detached, WELCOME is the next frame.
+        """Take a dial whose proof was checked: the old socket, if any, is detached, WELCOME is the next frame. An offer
+        that came with it is among the `pending_events`.
 
         Raises `DialRefused("superseded")` for an old epoch and `DialRefused("unknown")` when the session is over, with
         nothing changed; `ProtocolError` for an impossible count.
@@ -96,6 +97,9 @@ class GatewaySession(Session):
             self._deadlines.pop("grace", None)
         if self.is_leased:
             self._deadlines["ping"] = now + self._ping
+        if dial.lease and not self._receiver.count:  # else it came before, and the function has not heard of it
+            self._receiver.receive(len(dial.lease), now)
+            self._handlers[Lease](decode(dial.lease), now)
         limits = self.limits
         options = {
             "grace": int(self.options.grace * 1000),

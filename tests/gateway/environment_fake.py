@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aiohttp import web
@@ -24,7 +24,7 @@ from protocol import events as ev
 from protocol.dial import FINAL_CLOSES, Dial, Limits
 from protocol.frames import Code, Request
 from protocol.function_session import FunctionSession
-from protocol.invitation import INVITATION_KEY, Keyring, read, session_key
+from protocol.invitation import INVITATION_KEY, Keyring, read, resume_proof, session_key
 
 SECRET = "s" * 32
 KEYRING = Keyring.parse(SECRET)
@@ -42,6 +42,13 @@ async def open_socket(gateway: Gateway, headers: list[tuple[str, str]]) -> Clien
 def first_dial(token: str, session: bytes | None = None, *, epoch: int = 1, received: int = 0) -> Dial:
     """A new session's dial."""
     return Dial(session or os.urandom(16), epoch, received, Limits(), invitation=token)
+
+
+def later_dial(dial: Dial, epoch: int, *, received: int = 0) -> Dial:
+    """The next dial of a first dial's session, which was not welcomed yet."""
+    key = session_key(KEYRING.signing, read(dial.invitation)[0].nonce, dial.session)
+    proof = resume_proof(key, dial.session, epoch, received)
+    return replace(dial, epoch=epoch, received=received, proof=proof)
 
 
 @dataclass(eq=False)

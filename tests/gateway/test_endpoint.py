@@ -30,6 +30,7 @@ from tests.gateway.environment_fake import (
     Environment,
     FunctionUrl,
     first_dial,
+    later_dial,
     leave_it,
     open_socket,
 )
@@ -220,14 +221,15 @@ async def test_old_tokens_are_refused() -> None:
             await socket.send(lease(consumed))
             await socket.recv()
             again = replace(dial, epoch=2)
-            assert await it.refusal(again.to_headers()) == (403, "used"), "its LEASE came"
+            assert await it.refusal(again.to_headers()) == (403, "proof"), "a session that is known"
+            assert await it.refusal(first_dial(consumed).to_headers()) == (403, "used"), "its LEASE came"
         it.trap.end.set()
         await asyncio.gather(*it._asking)
         assert await it.refusal(first_dial(used).to_headers()) == (403, "used"), "its invocation is over"
 
 
-async def test_an_invitation_that_was_taken_in_time_may_be_presented_again_late() -> None:
-    """WELCOME was lost: the session dials again with the same invitation, and its expiry is over."""
+async def test_a_session_that_was_never_welcomed_dials_again_with_a_proof() -> None:
+    """WELCOME was lost: the session dials again, and its invitation's expiry is over."""
     async with scene() as it:
         token = await it.token()
         dial = first_dial(token)
@@ -235,7 +237,8 @@ async def test_an_invitation_that_was_taken_in_time_may_be_presented_again_late(
             await welcome(socket)
             (issued,) = it.endpoint._invitations._out.values()
             issued.expires = 0
-            async with await open_socket(it.gateway, replace(dial, epoch=2).to_headers()) as second:
+            assert await it.refusal(replace(dial, epoch=2).to_headers()) == (403, "proof")
+            async with await open_socket(it.gateway, later_dial(dial, 2).to_headers()) as second:
                 assert (await welcome(second))[2] == 2
                 assert await close_code(socket) == 4001
 
@@ -272,9 +275,9 @@ async def test_a_superseded_dial_leaves_the_live_socket_alone() -> None:
         async with await open_socket(it.gateway, first.to_headers()) as socket:
             await welcome(socket)
             for epoch in (5, 4, 1):
-                assert await it.refusal(replace(first, epoch=epoch).to_headers()) == (409, "superseded")
+                assert await it.refusal(later_dial(first, epoch).to_headers()) == (409, "superseded")
             await (await socket.ping())
-            async with await open_socket(it.gateway, replace(first, epoch=6).to_headers()) as second:
+            async with await open_socket(it.gateway, later_dial(first, 6).to_headers()) as second:
                 await welcome(second)
                 assert await close_code(socket) == 4001
                 await (await second.ping())
@@ -286,7 +289,7 @@ async def test_a_count_that_cannot_be_ends_the_session() -> None:
         dial = first_dial(token)
         async with await open_socket(it.gateway, dial.to_headers()) as socket:
             await welcome(socket)
-            assert await it.refusal(replace(dial, epoch=2, received=7).to_headers()) == (404, "unknown")
+            assert await it.refusal(later_dial(dial, 2, received=7).to_headers()) == (404, "unknown")
             assert await close_code(socket) == 1002
             assert it.link(dial.session) is None
 
@@ -381,7 +384,7 @@ async def test_after_another_close_the_session_may_be_resumed(code: int) -> None
             payload = b"" if code == NO_STATUS else code.to_bytes(2, "big")
             socket.transport.write(frames([payload], Opcode.CLOSE))
             await asyncio.wait_for(socket.wait_closed(), 5)
-        async with await open_socket(it.gateway, replace(dial, epoch=2).to_headers()) as socket:
+        async with await open_socket(it.gateway, later_dial(dial, 2).to_headers()) as socket:
             assert (await welcome(socket))[2] == 2
 
 
@@ -431,7 +434,7 @@ async def test_a_function_that_is_gone_before_the_101_leaves_no_link_for_ever() 
             await raw.close()
         # Whatever came of it: a new dial of each is as good as the first.
         for dial in dials:
-            async with await open_socket(it.gateway, replace(dial, epoch=2).to_headers()) as socket:
+            async with await open_socket(it.gateway, later_dial(dial, 2).to_headers()) as socket:
                 await welcome(socket)
 
 

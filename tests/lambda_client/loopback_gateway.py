@@ -157,16 +157,17 @@ class LoopbackGateway:
         return None
 
     def _check(self, dial: Dial) -> None:
-        if dial.invitation:
+        if dial.session in self.ends and not self.ends[dial.session].session.is_ended:
+            if not dial.is_proved_by(self._keys[dial.session]):
+                raise DialRefused("proof")
+        elif not dial.invitation:
+            raise DialRefused("unknown")
+        else:
             invitation, _, _ = read(dial.invitation)
             key = self._keys.get(invitation.nonce)
             if key is None:
                 raise DialRefused("used")
             self._keys[dial.session] = session_key(key, invitation.nonce, dial.session)
-        elif dial.session not in self.ends or self.ends[dial.session].session.is_ended:
-            raise DialRefused("unknown")
-        elif not dial.is_proved_by(self._keys[dial.session]):
-            raise DialRefused("proof")
 
     async def _run(self, connection: ServerConnection) -> None:
         if self.on_dial is not None:

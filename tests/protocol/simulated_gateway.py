@@ -39,6 +39,7 @@ class GatewayLink(Link):
         self.close(CLOSE_SUPERSEDED)
         self.end = end
         end.driver = self
+        self.dispatch(self.session.pending_events())
         self.flush()
 
     def lost(self, end: End, code: int | None) -> None:
@@ -124,16 +125,15 @@ class Gateway:
 
     def _link_of(self, dial: Dial) -> GatewayLink:
         link = self.links.get(dial.session)
-        if dial.invitation:
-            self._present(dial.invitation, dial.session)
-            if link is None:
-                session = GatewaySession(dial.session, self.options, data_size=self.data_size)
-                link = self.links[dial.session] = GatewayLink(self, session)
+        if link is not None:
+            if not dial.is_proved_by(session_key(SECRET, NONCE, dial.session)):
+                raise DialRefused("proof")
             return link
-        if link is None:
+        if not dial.invitation:
             raise DialRefused("unknown")
-        if not dial.is_proved_by(session_key(SECRET, NONCE, dial.session)):
-            raise DialRefused("proof")
+        self._present(dial.invitation, dial.session)
+        session = GatewaySession(dial.session, self.options, data_size=self.data_size)
+        link = self.links[dial.session] = GatewayLink(self, session)
         return link
 
     def _present(self, token: str, session: bytes) -> Invitation:

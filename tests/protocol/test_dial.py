@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protocol.codec import encode
 from protocol.dial import FINAL_CLOSES, Dial, Limits
 from protocol.errors import REFUSALS, DialRefused
 from protocol.flow import MAX_WINDOW
-from protocol.frames import MAX_OFFSET
+from protocol.frames import MAX_OFFSET, Lease, Leased
 from protocol.invitation import resume_proof
 from protocol.ledger import MIN_UNACKED_BYTES, MIN_UNACKED_FRAMES
 
 SESSION = bytes(range(16))
 FIRST = Dial(SESSION, 1, 0, Limits(), invitation="token")
+OFFER = encode(Lease(1, "token", 20, 890_000, 0))
+OFFERING = Dial(SESSION, 1, 0, Limits(), invitation="token", lease=OFFER)
+UNWELCOMED = Dial(SESSION, 2, 0, Limits(), "token", bytes(32), OFFER, remaining=880.0)
 LATER = Dial(SESSION, 3, 17, Limits(1000, 1 << 20, 100), proof=bytes(32), remaining=1.5, features=("a", "b"))
 
 limits = st.builds(
@@ -48,6 +54,13 @@ def test_the_exact_headers() -> None:
         ("Dialback-Remaining", "1500"),
         ("Dialback-Features", "a, b"),
     ]
+    offer = ("Dialback-Lease", "lwMBpXRva2VuFM4ADZSQAIA")
+    assert OFFERING.to_headers()[5:] == [("Authorization", "Dialback-Invitation token"), offer]
+    assert UNWELCOMED.to_headers()[5:] == [
+        ("Authorization", f"Dialback-Resume {'00' * 32} token"),
+        offer,
+        ("Dialback-Remaining", "880000"),
+    ]
 
 
 @given(
@@ -59,7 +72,19 @@ def test_the_exact_headers() -> None:
             counts,
             limits,
             invitation=st.text("aZ0_-", min_size=1),
+            lease=st.sampled_from((b"", OFFER)),
             features=names,
+        ),
+        st.builds(
+            Dial,
+            st.binary(min_size=16, max_size=16),
+            st.integers(1, MAX_OFFSET),
+            counts,
+            limits,
+            invitation=st.text("aZ0_-", min_size=1),
+            proof=st.binary(min_size=32, max_size=32),
+            lease=st.sampled_from((b"", OFFER)),
+            remaining=st.integers(0, 10**7).map(lambda ms: ms / 1000),
         ),
         st.builds(
             Dial,
@@ -133,6 +158,12 @@ def test_another_version_is_refused_as_such(version: str | None) -> None:
         {"authorization": "Dialback-Resume "},
         {"authorization": "Dialback-Resume zz"},
         {"authorization": "Dialback-Resume 00 00"},
+        {"authorization": f"Dialback-Resume {'00' * 31} token"},
+        {"authorization": "Dialback-Resume  token"},
+        {"dialback_lease": "not base64"},
+        {"dialback_lease": "AA"},
+        {"dialback_lease": base64.urlsafe_b64encode(encode(Leased(1, {}))).decode().rstrip("=")},
+        {"dialback_lease": base64.urlsafe_b64encode(OFFER + b"\0").decode().rstrip("=")},
         {"dialback_remaining": "-5"},
         {"dialback_features": ",".join("abcdefghijklmnopqrstuvwxyz0123456789")},
     ],
@@ -141,6 +172,11 @@ def test_what_is_missing_or_malformed_is_no_proof(headers: dict[str, str | None]
     with pytest.raises(DialRefused) as caught:
         Dial.from_headers(changed(FIRST, **headers))
     assert (caught.value.reason, caught.value.status) == ("proof", 403)
+
+
+def test_a_lease_travels_with_an_invitation_alone() -> None:
+    with pytest.raises(DialRefused, match="proof"):
+        Dial.from_headers(dict(Dial(SESSION, 2, 0, Limits(), proof=bytes(32), lease=OFFER).to_headers()))
 
 
 def test_a_proof_is_checked_with_everything_that_it_covers() -> None:

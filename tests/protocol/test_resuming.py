@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from protocol import events as ev
 from protocol import frames as fr
-from protocol.codec import encode
+from protocol.codec import decode, encode
 from protocol.dial import Dial, Limits
 from protocol.errors import DialRefused, LocalError, ProtocolError
 from protocol.ledger import MIN_UNACKED_BYTES, MIN_UNACKED_FRAMES
@@ -94,8 +96,8 @@ class TestWelcome:
 
     def test_the_gateway_speaks_first_and_the_function_says_nothing_before(self) -> None:
         pair = Pair()
-        pair.function.offer_lease("t", 1, 10.0, pair.now)
         dial = pair.function.dial(pair.now)
+        pair.function.offer_lease("t", 1, 10.0, pair.now)
         assert not pair.function.has_frames_to_send and pair.take(pair.function) == []
         pair.gateway.accept(dial, pair.now)
         assert pair.gateway.has_frames_to_send
@@ -120,7 +122,7 @@ class TestWelcome:
         [
             fr.Welcome(0, 2, LIMITS),
             fr.Welcome(0, 0, LIMITS),
-            fr.Welcome(1, 1, LIMITS),
+            fr.Welcome(2, 1, LIMITS),
             fr.Welcome(0, 1, {}),
             fr.Welcome(0, 1, LIMITS | {"credit": 0}),
             fr.Welcome(0, 1, LIMITS | {"unacked": MIN_UNACKED_BYTES - 1}),
@@ -159,6 +161,82 @@ class TestWelcome:
         pair.pump()
         assert len(pair.body(pair.gateway, stream)) == 7
         assert pair.function._receiver._max_frames == MIN_UNACKED_FRAMES // 4
+
+
+class TestTheOfferInTheDial:
+    """docs/protocol.md §3.1: a LEASE that was offered before the first dial travels with it, as frame 0."""
+
+    def offered(self) -> Pair:
+        pair = Pair()
+        pair.function.offer_lease("token", 3, 10.0, pair.now)
+        return pair
+
+    def test_what_waits_comes_behind_welcome_before_the_function_has_said_anything(self) -> None:
+        pair = self.offered()
+        pair.gateway.accept(pair.function.dial(pair.now), pair.now)
+        assert pair.gateway.pending_events() == [ev.LeaseOffered(1, "token", 3, 10.0)]
+        pair.open()
+        pair.gateway.grant(1, 0.0, pair.now)
+        flight = pair.take(pair.gateway)
+        assert [type(decode(message)) for message in flight] == [fr.Welcome, fr.Request, fr.Leased]
+        events = pair.give(pair.function, flight)
+        assert [type(event) for event in events] == [ev.Welcomed, ev.StreamOpened, ev.LeaseGranted]
+        assert not any(isinstance(frame, fr.Lease) for frame in pair.frames(pair.function)), "it was received"
+
+    def test_a_dial_that_was_lost_is_made_again_with_the_same_frame(self) -> None:
+        pair = self.offered()
+        first = pair.function.dial(pair.now)
+        pair.function.socket_lost(pair.now)
+        pair.later(1.0)
+        again = pair.function.dial(pair.now)
+        assert again.lease == first.lease and again.is_proved_by(KEY) and again.remaining == 9.0
+        pair.gateway.accept(again, pair.now)
+        pair.pump()
+        assert [offer.lease for offer in pair.seen(pair.gateway, ev.LeaseOffered)] == [1]
+
+    def test_an_offer_whose_welcome_was_lost_is_taken_once(self) -> None:
+        pair = self.offered()
+        pair.gateway.accept(pair.function.dial(pair.now), pair.now)
+        pair.open()
+        pair.gateway.grant(1, 0.0, pair.now)
+        pair.take(pair.gateway)
+        pair.cut()
+        pair.dial()
+        assert len(pair.seen(pair.gateway, ev.LeaseOffered)) == 1
+        assert len(pair.seen(pair.function, ev.StreamOpened)) == 1, "the REQUEST is replayed"
+        assert pair.function.is_leased and pair.function.unacked_frames == 0
+
+    def test_a_gateway_that_leaves_it_has_it_replayed(self) -> None:
+        pair = self.offered()
+        pair.gateway.accept(replace(pair.function.dial(pair.now), lease=b""), pair.now)
+        pair.pump()
+        assert [offer.lease for offer in pair.seen(pair.gateway, ev.LeaseOffered)] == [1]
+
+    def test_an_offer_after_the_first_dial_is_a_frame_like_any_other(self) -> None:
+        pair = Pair()
+        assert pair.function.dial(pair.now).lease == b""
+        pair.function.offer_lease("token", 3, 10.0, pair.now)
+        pair.function.socket_lost(pair.now)
+        again = pair.function.dial(pair.now)
+        assert again.lease == b""
+        pair.gateway.accept(again, pair.now)
+        pair.pump()
+        assert [offer.lease for offer in pair.seen(pair.gateway, ev.LeaseOffered)] == [1]
+
+    def test_a_welcomed_session_shows_no_invitation_any_more(self) -> None:
+        pair = self.offered()
+        pair.dial()
+        pair.cut()
+        later = pair.function.dial(pair.now)
+        assert (later.invitation, later.lease) == ("", b"")
+
+    def test_an_offer_for_a_lease_that_the_gateway_does_not_want_is_declined_in_the_same_flight(self) -> None:
+        pair = self.offered()
+        pair.gateway.accept(pair.function.dial(pair.now), pair.now)
+        pair.gateway.decline(1)
+        flight = pair.take(pair.gateway)
+        assert [type(decode(message)) for message in flight] == [fr.Welcome, fr.Parked]
+        assert pair.give(pair.function, flight)[-1] == ev.Parked(1)
 
 
 class TestReplay:

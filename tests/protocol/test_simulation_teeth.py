@@ -10,8 +10,10 @@ from unittest.mock import patch
 import pytest
 
 from protocol import session as session_module
+from protocol.codec import decode
 from protocol.errors import LocalError
 from protocol.flow import ReceiveCredit, SendCredit
+from protocol.frames import Lease
 from protocol.function_session import FunctionSession
 from protocol.gateway_session import GatewaySession
 from protocol.ledger import ReceiveLedger, SendLedger
@@ -104,9 +106,32 @@ def the_gateway_states_an_old_count(broken: Breaker) -> None:
         try:
             accept(self, dial, now)
         finally:
-            self._receiver.count = count
+            self._receiver.count = max(count, self._receiver.count)
 
     broken(GatewaySession, "accept", stale)
+
+
+@rule
+def the_offer_in_a_dial_is_taken_again(broken: Breaker) -> None:
+    accept = GatewaySession.accept
+
+    def again(self: GatewaySession, dial: Any, now: float) -> None:
+        if dial.lease and self._receiver.count:
+            self._handlers[Lease](decode(dial.lease), now)
+        accept(self, dial, now)
+
+    broken(GatewaySession, "accept", again)
+
+
+@rule
+def the_offer_in_a_dial_is_not_counted(broken: Breaker) -> None:
+    accept = GatewaySession.accept
+
+    def uncounted(self: GatewaySession, dial: Any, now: float) -> None:
+        with patch.object(ReceiveLedger, "receive", lambda self, size, now: None):
+            accept(self, dial, now)
+
+    broken(GatewaySession, "accept", uncounted)
 
 
 @rule
