@@ -321,7 +321,8 @@ class TestRecycledSockets:
 
     def test_a_slow_socket_is_not_a_dead_one(self) -> None:
         """Over a tunnel of 300 ms no environment could be used a second time."""
-        pair = Pair.leased()
+        pair = self.dialled_in(0.6)
+        pair.lease()
         pair.function.park(pair.now)
         question = pair.take(pair.function)
         pair.later(0.3)
@@ -330,6 +331,27 @@ class TestRecycledSockets:
         pair.function.offer_lease("t", 1, 9.0, pair.now)
         assert fires(pair, pair.function, 0.89) == []
         assert fires(pair, pair.function, 0.02) == [ev.SessionEnded("the recycled socket is dead")]
+
+    def test_a_dial_is_a_round_trip_too(self) -> None:
+        """An offer that came with the dial and was not wanted left nothing else to go by."""
+        pair = Pair()
+        pair.function.offer_lease("token", 1, 9.0, pair.now)
+        dial = pair.function.dial(pair.now)
+        pair.later(0.5)
+        pair.gateway.accept(dial, pair.now)
+        pair.gateway.decline(1)
+        pair.pump()
+        pair.function.offer_lease("t", 1, 9.0, pair.now)
+        assert fires(pair, pair.function, 1.49) == []
+        assert fires(pair, pair.function, 0.02) == [ev.SessionEnded("the recycled socket is dead")]
+
+    def dialled_in(self, seconds: float) -> Pair:
+        pair = Pair()
+        dial = pair.function.dial(pair.now)
+        pair.later(seconds)
+        pair.gateway.accept(dial, pair.now)
+        pair.pump()
+        return pair
 
     def test_a_fresh_socket_is_trusted(self) -> None:
         pair = Pair()
