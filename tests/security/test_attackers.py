@@ -26,7 +26,7 @@ from protocol.invitation import (
     session_key,
     sign,
 )
-from tests.gateway.environment_fake import KEYRING, first_dial, open_socket
+from tests.gateway.environment_fake import KEYRING, first_dial, later_dial, open_socket
 from tests.gateway.raw_link import UPGRADE, Raw, close_code, lease, upgrade, welcome
 from tests.gateway.test_endpoint import Scene, scene, without
 
@@ -114,10 +114,10 @@ async def test_a_recorded_dial_is_worth_nothing() -> None:
         dial = first_dial(token)
         async with await open_socket(it.gateway, dial.to_headers()) as socket:
             await welcome(socket)
-            assert await answered(it, upgrade(dial)) == (409, "superseded")
+            assert await answered(it, upgrade(dial)) == (403, "proof"), "its session is known"
             await socket.send(lease(token))
             await socket.recv()
-            assert await answered(it, upgrade(dial)) == (403, "used")
+            assert await answered(it, upgrade(dial)) == (403, "proof")
             await (await socket.ping())
         link = it.link(dial.session)
         if link is not None:
@@ -270,7 +270,7 @@ async def test_who_sends_on_after_4001_is_cut() -> None:
         first = first_dial(await it.token())
         async with await open_socket(it.gateway, first.to_headers()) as socket:
             await welcome(socket)
-            async with await open_socket(it.gateway, replace(first, epoch=2).to_headers()) as second:
+            async with await open_socket(it.gateway, later_dial(first, 2).to_headers()) as second:
                 await welcome(second)
                 assert await close_code(socket) == 4001
 
@@ -284,7 +284,8 @@ BOMBS: dict[str, tuple[bytes, int]] = {
     "a name of a megabyte": (b"X" * (1 << 20) + b": y\r\n", 431),
     "a head of large fields": (b"".join(b"X%d: %b\r\n" % (number, b"y" * 8000) for number in range(20)), 431),
     "an authorization of 15 KiB": (b"Authorization: Dialback-Invitation " + b"A" * 15_000 + b"\r\n", 403),
-    "a proof of 15 KiB": (b"Authorization: Dialback-Resume " + b"ab" * 7_500 + b"\r\n", 404),
+    "a proof of 15 KiB": (b"Authorization: Dialback-Resume " + b"ab" * 7_500 + b"\r\n", 403),
+    "a lease of 15 KiB": (b"Dialback-Lease: " + b"lwMB" * 3_750 + b"\r\n", 403),
     "features without end": (b"Dialback-Features: " + b"a," * 7_500 + b"\r\n", 403),
     "limits without end": (b"Dialback-Limits: " + b"credit=1," * 1_600 + b"\r\n", 403),
     "a number of 15 000 digits": (b"Dialback-Remaining: " + b"9" * 15_000 + b"\r\n", 403),
