@@ -15,7 +15,7 @@ from aiohttp import ClientPayloadError
 from websockets.frames import Opcode
 
 from gateway import dialback, link_socket
-from gateway.config import LimitsConfig, SessionConfig
+from gateway.config import LimitsConfig, RetryConfig, SessionConfig
 from gateway.dialback import Link
 from gateway.exchange import Exchange
 from gateway.link_socket import UNSENT_HIGH, LinkSocket
@@ -28,6 +28,7 @@ from tests.gateway.whole_gateway import Whole, first_stream, silent, until_later
 
 RESPONSE_HEADERS = [(b"content-type", b"text/plain")]
 WELCOME, LEASED, PARKED, REQUEST = 0x01, 0x04, 0x07, 0x10
+NOT_AGAIN = RetryConfig(count=0)
 
 
 async def leased(it: Whole) -> tuple[Raw, int, asyncio.Task[tuple[int, str]]]:
@@ -84,7 +85,7 @@ async def test_an_upload_goes_on_where_it_was_over_many_sockets() -> None:
 
 async def test_a_link_that_does_not_come_back_loses_its_streams_when_the_grace_is_over() -> None:
     environment = Environment(leave_it, places=2)
-    async with whole(url_of(environment), session=SessionConfig(grace=0.2)) as it:
+    async with whole(url_of(environment), session=SessionConfig(grace=0.2), retry=NOT_AGAIN) as it:
         begun = asyncio.create_task(it.client.get(it.gateway.url))
         (await first_stream(environment)).respond(b"begun", end=False)
         waiting = it.asking()
@@ -112,7 +113,7 @@ async def test_the_answer_of_its_invocation_ends_a_silent_link() -> None:
 
 async def test_a_function_that_closes_its_half_has_left() -> None:
     url, end = silent()
-    async with whole(url, session=SessionConfig(grace=0.1)) as it:
+    async with whole(url, session=SessionConfig(grace=0.1), retry=NOT_AGAIN) as it:
         raw, _, asked = await leased(it)
         raw.writer.write_eof()
         assert (await asyncio.wait_for(asked, 5))[0] == 502
@@ -207,7 +208,7 @@ async def test_a_parked_link_is_ended_without_waiting_for_its_frozen_environment
 async def test_a_close_that_nobody_answers_is_over_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link_socket, "CLOSE_TIMEOUT", 0.1)
     url, end = silent()
-    async with whole(url) as it:
+    async with whole(url, retry=NOT_AGAIN) as it:
         raw, _, asked = await leased(it)
         socket = it.link._socket
         assert socket is not None
@@ -465,7 +466,7 @@ async def test_a_mistake_with_one_exchange_ends_that_one_alone(monkeypatch: pyte
 
 async def test_a_mistake_at_the_end_of_a_link_leaves_no_other_exchange_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     environment = Environment(leave_it, places=2)
-    async with whole(url_of(environment), linger=5) as it:
+    async with whole(url_of(environment), linger=5, retry=NOT_AGAIN) as it:
         mistaken(monkeypatch, "lost")
         asked = [it.asking("/mistake"), it.asking("/other")]
         for _ in asked:
@@ -485,7 +486,7 @@ async def test_a_mistake_with_a_lease_ends_its_link_and_is_told(monkeypatch: pyt
     environment = Environment()
     with monkeypatch.context() as patch:
         patch.setattr(Pool, "lease_offered", broken)
-        async with whole(url_of(environment, Environment())) as it:
+        async with whole(url_of(environment, Environment()), retry=NOT_AGAIN) as it:
             assert (await asyncio.wait_for(it.get(), 5))[0] == 502
             assert environment.close_code == 4002
             patch.undo()
