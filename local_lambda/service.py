@@ -23,6 +23,8 @@ from local_lambda.settings import EnvironmentState, FunctionSettings, InitError,
 from local_lambda.variables import region
 
 CARETAKER = Path(__file__).with_name("caretaker.py")
+CARETAKER_TIMEOUT = 5.0
+"""Seconds for it to end what is left, at an orderly end; it gives up by itself after about two."""
 CHECK_TIMEOUT = 60.0
 """Seconds for the init phase where it is only tried."""
 ACCOUNT = "123456789012"
@@ -125,7 +127,11 @@ class LocalLambda:
         if self._caretaker is not None:
             assert self._caretaker.stdin is not None
             self._caretaker.stdin.close()
-            await self._caretaker.wait()  # it ends what functions have left
+            ending = asyncio.create_task(self._caretaker.wait())
+            await asyncio.wait({ending}, timeout=CARETAKER_TIMEOUT)  # it ends what functions have left
+            if not ending.done():
+                self._caretaker.kill()
+            await ending
             self._caretaker = None
 
     @property

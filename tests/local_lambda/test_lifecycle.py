@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from local_lambda import FunctionSettings, LocalLambda
+from local_lambda import FunctionSettings, LocalLambda, service
 from local_lambda.folders import PREFIX
 from tests.local_lambda.conftest import Run
-from tests.local_lambda.running import alive, eventually, process_state
+from tests.local_lambda.running import PATIENCE, alive, eventually, process_state
 from tests.local_lambda.test_function_url import WAIT
 
 HELLO = "def handler(event, context): return 'hello'"
@@ -284,6 +284,22 @@ async def test_stop_leaves_nothing_behind(run: Run) -> None:
     assert process_state(environment) == ""
     assert not own & left_behind(os.getpid())
     assert not alive(child)
+
+
+async def test_a_caretaker_that_does_not_end_is_ended(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "CARETAKER_TIMEOUT", 0.1)
+    function = await run(HELLO)
+    (caretaker,) = caretakers(os.getpid())
+    os.kill(caretaker, signal.SIGSTOP)
+    await asyncio.wait_for(function.service.stop(), PATIENCE)
+    assert not alive(caretaker)
+
+
+def caretakers(owner: int) -> list[int]:
+    """Those of the local Lambdas of a process."""
+    lists = (task / "children" for task in Path(f"/proc/{owner}/task").iterdir())
+    pids = [int(pid) for children in lists for pid in children.read_text().split()]
+    return [pid for pid in pids if "caretaker.py" in Path(f"/proc/{pid}/cmdline").read_text()]
 
 
 async def test_nothing_survives_the_death_of_the_parent(run: Run, tmp_path: Path) -> None:
