@@ -6,7 +6,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all bench lint format clean
+.PHONY: help install demo test test-all conformance bench lint format clean
 
 BIN := .venv/bin
 PORT ?= 8080
@@ -31,6 +31,9 @@ test-all: install  ## every test: also the slow ones, fuzzing, containers, the o
 
 bench: install  ## Dialback beside nginx and others: benchmarks/RESULTS.md; QUICK=1: a look, about 3 minutes
 	@scripts/bench $(if $(QUICK),--quick)
+
+conformance: install  ## compare ASGI apps here and on uvicorn, write docs/conformance.md; fails on what is unexplained
+	@$(BIN)/python -m tests.conformance
 
 lint: install  ## ruff and mypy --strict
 	@$(BIN)/ruff check .

@@ -38,7 +38,7 @@ class ClientDisconnected(ConnectionResetError):
     """
 
 
-class LengthMismatch(Exception):
+class LengthMismatch(RuntimeError):
     """A response's body is longer or shorter than its Content-Length says: it must not look whole."""
 
 
