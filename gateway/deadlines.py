@@ -35,7 +35,7 @@ class Deadlines:
     """Begin with the exchange, end with `close`."""
 
     __slots__ = (
-        "_exchange", "_watched", "_terms", "_rate", "_loop", "_timer", "_opened", "_request", "_request_at",
+        "_exchange", "_first", "_watched", "_terms", "_rate", "_loop", "_timer", "_opened", "_request", "_request_at",
         "_response", "_response_at", "_rate_bytes", "_rate_at",
     )  # fmt: skip
 
@@ -50,13 +50,16 @@ class Deadlines:
         self._request = self._rate_bytes = 0
         self._response = 0
         self._request_at = self._response_at = self._rate_at = exchange.began
-        self._timer = self._loop.call_later(terms.exchange, self._look)
+        # As soon as anything could be late that began now: once the exchange has a stream, nothing need be set back.
+        first = min(terms.exchange, terms.response_start, terms.response_idle / LOOKS)
+        if exchange.head.has_body:
+            first = min(first, terms.request_idle / LOOKS, RATE_SPAN / LOOKS)
+        self._first = max(first, SHORTEST)
+        self._timer = self._loop.call_later(self._first, self._look)
 
     def opened(self) -> None:
         """The exchange has a stream: the function's time begins, anew with each stream."""
-        now = self._opened = self._request_at = self._rate_at = time.monotonic()
-        self._timer.cancel()
-        self._arm(now)
+        self._opened = self._request_at = self._rate_at = time.monotonic()
 
     def close(self) -> None:
         """Idempotent."""
@@ -110,6 +113,9 @@ class Deadlines:
     def _arm(self, now: float) -> None:
         exchange, terms = self._exchange, self._terms
         due = exchange.began + terms.exchange - now
+        if self._opened is None:
+            self._timer = self._loop.call_later(max(min(due, self._first), SHORTEST), self._look)
+            return
         if not exchange.has_response_begun:
             due = min(due, self._request_at + terms.response_start - now)
         if exchange.is_request_open:
