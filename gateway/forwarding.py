@@ -67,7 +67,7 @@ class Forwarding:
                 if not self._is_trusted(address):
                     break
             scheme, host, port = _outside(told, scheme, host, port)
-        return Origin(client, scheme, _as_fields(chain, scheme, host, port))
+        return Origin(client, scheme, _as_fields(tuple(chain), scheme, host, port))
 
     def _look_up(self, address: str) -> bool:
         try:
@@ -134,7 +134,8 @@ def _address(hop: str) -> str:
         return ""
 
 
-def _as_fields(chain: list[str], scheme: str, host: bytes, port: int) -> tuple[Pair, ...]:
+@lru_cache(CACHED)
+def _as_fields(chain: tuple[str, ...], scheme: str, host: bytes, port: int) -> tuple[Pair, ...]:
     nodes = [f'for="[{address}]"' if ":" in address else f"for={address}" for address in chain]
     first = nodes[0].encode("ascii") + (b';host="%b"' % host if host else b"") + b";proto=" + scheme.encode("ascii")
     fields = [
