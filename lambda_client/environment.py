@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping
@@ -24,7 +25,7 @@ from lambda_client.trust import Admitted, Trust
 from lambda_client.wire import errors
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor, ThreadPoolExecutor
+    from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
     from lambda_client.dial import Listener, Socket
     from lambda_client.trust import Endpoint
@@ -66,6 +67,7 @@ class Environment:
         self._dialler = dialler
         self._links: OrderedDict[str, Link] = OrderedDict()
         self._executor: ThreadPoolExecutor | None = None
+        self._left: list[Future[None]] = []  # what threads that were left behind run on with
 
     def invoke(self, event: Any, context: LambdaContext) -> Any:
         """One invocation, on the calling thread; what it returns to the platform. Raises what buffered code raises."""
@@ -77,6 +79,7 @@ class Environment:
             return _refusal("invitation-refused", "The invitation was refused", refusal.reason)
         if admitted is None and self._trust.only_dialback:
             return _refusal("dialback-only", "This function answers through its gateway alone", "DIALBACK_ONLY is set")
+        self._check_threads()
         self._enter()
         if admitted is None:
             return self._handler.answer(event, context, self)
@@ -94,11 +97,22 @@ class Environment:
             self._executor = ThreadPoolExecutor(self._concurrency, thread_name_prefix="dialback")
         return self._executor
 
-    def leave_threads(self) -> None:
-        """A thread was left behind: the ones to come are not to wait for it."""
+    def leave_thread(self, job: Future[None]) -> None:
+        """The thread that runs `job` was left behind: the ones to come are not to wait for it."""
+        self._left = [one for one in (*self._left, job) if not one.done()]
         if self._executor is not None:
             self._executor.shutdown(wait=False)
             self._executor = None
+
+    def _check_threads(self) -> None:
+        """Code that does not stop keeps its thread. Where it keeps more of them than there are places the process ends,
+        and the platform starts a fresh one, as it does after a timeout. An orderly exit would wait for those threads.
+        """
+        running = sum(not job.done() for job in self._left)
+        if running > self._concurrency:
+            LOG.critical("%d threads are left whose code did not stop; the environment ends", running)
+            sys.stdout.flush()
+            os._exit(1)
 
     def close(self) -> None:
         """End it in good order, as tests do; Lambda never does. Idempotent."""

@@ -23,7 +23,7 @@ from lambda_client.stream import BODYLESS_STATUSES, LambdaContext, Stream
 from lambda_client.thread import ThreadRun, wait_in_thread
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
+    from concurrent.futures import Executor, Future
 
 _T = TypeVar("_T")
 
@@ -42,7 +42,7 @@ class Environment(Protocol):
     state: Any
 
     def executor(self) -> Executor: ...
-    def leave_threads(self) -> None: ...
+    def leave_thread(self, job: Future[None]) -> None: ...
     def run(self, coroutine: Coroutine[Any, Any, _T]) -> _T: ...
 
 
@@ -180,7 +180,7 @@ async def run_in_thread(
             await run.stop(lambda: stream.is_abandoned)
         finally:
             if stream.is_abandoned:
-                environment.leave_threads()
+                environment.leave_thread(run.job)
 
 
 async def refuse_websocket(stream: Stream) -> bool:

@@ -38,7 +38,7 @@ class ThreadRun:
         self._is_told = False  # the loop has been woken and has not looked yet
         self._ended: asyncio.Future[None] = self._loop.create_future()
         context = copy_context()
-        self._job: Future[None] = executor.submit(context.run, self._main, call)
+        self.job: Future[None] = executor.submit(context.run, self._main, call)
 
     # In the thread
 
@@ -123,7 +123,7 @@ class ThreadRun:
             self.is_stopped = True
             self._pieces.clear()
             self._room.notify()
-        if self._job.cancel():
+        if self.job.cancel():
             return
         was_cancelled = False
         while not self._ended.done():

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import random
 import socket
+import sys
 import threading
 import time
 from collections import deque
@@ -301,6 +302,33 @@ def test_code_that_does_not_stop_is_left_behind_in_time(
         assert body_of(exchange) == b"next", "a thread that was left behind takes no other's place"
     finally:
         release.set()
+
+
+def test_threads_that_do_not_stop_end_the_environment_before_there_are_more_than_twice_its_places(
+    gateway: LoopbackGateway, function: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os._exit", sys.exit)
+    release = threading.Event()
+
+    @stream_handler
+    def deaf(request: SyncRequest) -> str:
+        release.wait(20)
+        return ""
+
+    lambda_ = function(deaf, gateway)
+    try:
+        for _ in range(2):
+            gateway.ask()
+            assert lambda_.invoke(gateway.invite(), timeout=1).result(10)["outcome"] == "timed out"
+        with pytest.raises(SystemExit):
+            lambda_.invoke(gateway.invite()).result(10)
+        assert caplog.records[-1].getMessage().startswith("2 threads are left whose code did not stop")
+    finally:
+        release.set()
+    gateway.ask("GET", "/again")
+    while any(thread.name.startswith("dialback_") for thread in threading.enumerate()):
+        time.sleep(0.01)
+    assert lambda_.invoke(gateway.invite()).result(10)["lease"], "they have ended since"
 
 
 # Silence
