@@ -22,7 +22,7 @@ from collections.abc import (
     Mapping,
 )
 from functools import partial, update_wrapper
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, overload
 
 from lambda_client.fields import Pairs, encode_fields
 from lambda_client.handler import LambdaHandler, is_async, takes
@@ -140,9 +140,6 @@ class AsyncResponseStream(ResponseStream):
 
 class HttpResponseStream:
     """Gives a response stream its status, headers and cookies."""
-
-    def __new__(cls) -> NoReturn:
-        raise TypeError("write HttpResponseStream.from_(response_stream, {...})")
 
     @staticmethod
     def from_(response_stream: _R, metadata: Mapping[str, Any]) -> _R:

@@ -395,8 +395,3 @@ def test_it_decorates_and_keeps_the_function() -> None:
 def test_another_shape_is_refused(fn: Any) -> None:
     with pytest.raises(TypeError, match=r"\(event, response_stream, context\)"):
         streamify_response(fn)
-
-
-def test_from_is_how_it_is_used() -> None:
-    with pytest.raises(TypeError, match="from_"):
-        HttpResponseStream()

@@ -17,7 +17,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
-from lambda_client import Request, Response, SyncRequest, current_request, stream_handler
+from lambda_client import (HttpResponseStream, Request, Response, SyncRequest, asgi_handler, current_request,
+    pipeline, sse, stream_handler, streamify_response, wsgi_handler)
 from lambda_client.testing import TestClient
 
 @stream_handler
@@ -78,7 +79,29 @@ async def nothing(request: Request) -> None:
 async def several(request: Request) -> Response | str | dict[str, str] | None:
     return "x"
 
+@streamify_response
+async def native(event: Any, response_stream: Any, context: Any) -> None:
+    await pipeline([b"x"], HttpResponseStream.from_(response_stream, {"statusCode": 200}))
+
+@streamify_response(concurrency=2)
+def native_in_thread(event: dict[str, Any], response_stream: Any, context: Any) -> None:
+    response_stream.write(b"x")
+
+@stream_handler
+async def events(request: Request) -> Response:
+    async def each() -> AsyncIterator[str | dict[str, Any]]:
+        yield {"data": 1}
+    return sse(each(), keep_alive=None)
+
+async def asgi_app(scope: Any, receive: Any, send: Any) -> None: ...
+def wsgi_app(environ: dict[str, Any], start_response: Any) -> list[bytes]: return []
+
+apps = [asgi_handler(asgi_app, lifespan="off"), wsgi_handler(wsgi_app, concurrency=2), native]
+
 async def use() -> None:
+    for handler in apps:
+        TestClient(handler).close()
+    print(native.fn.__name__)
     with TestClient(response) as client, client.stream("GET", "/", headers={"a": "b"}) as answer:
         print(answer.status, answer.headers["a"], list(answer), answer.trailers.get("x"))
     print(document.fn.__name__, text(event={}, context=None))  # type: ignore[arg-type]
