@@ -27,9 +27,8 @@ DIAL_TIMEOUT = 5.0  # seconds for one dial, from the first packet to WELCOME
 FIRST_DIAL_PATIENCE = 8.0  # seconds for all dials before the first WELCOME; afterwards the gateway's grace bounds them
 IDLE_PATIENCE = 2.0  # seconds for all redials of a link without a stream: at most a request on its way is lost with it
 BACKOFF = (0.05, 2.0)  # seconds: before the second dial, doubled up to the last
-BACKOFF_SHARE = (
-    0.25  # of what is left of the grace: the most that a backoff may take, or a short grace has no last dial
-)
+BACKOFF_SHARE = 0.25  # of the grace that is left: no backoff takes more
+SETTLED = 0.2  # seconds that a socket must live, or its dial counts as a failed one
 STALL = 0.05  # seconds between two looks at the session's timeouts while the socket takes nothing
 STOP_TIMEOUT = 0.3  # seconds that cancelled code gets before its stream is ended without it
 PARK_PATIENCE = 0.25  # seconds for PARKED when the invocation's time is up
@@ -65,8 +64,8 @@ class Link:
         self._is_granted = self._is_parked = self._was_answered = False
         self._linger = 0.0
         self._failure = ""  # why the session ended
-        self._dials = 0  # since the last WELCOME
-        self._lost_at = 0.0
+        self._dials = 0  # since a socket lived for long enough
+        self._lost_at = self._welcomed_at = 0.0  # the latter: 0 without a WELCOME on the present socket
         self._was_welcomed = False
         self._welcomed: asyncio.Future[None] | None = None
         self._transmit_due = False
@@ -94,7 +93,8 @@ class Link:
         try:
             text = await self._serve(started, self.ends_at)
         except errors.DialRefused as refusal:
-            self._was_answered = True
+            # An offer that a session made which is no more was not heard: a new session may make it.
+            self._was_answered = self._was_answered or refusal.reason != "unknown"
             text = self._give_up(f"refused: {refusal.reason}")
         finally:
             await self._stop_streams(frames.Code.LOST)
@@ -310,8 +310,9 @@ class Link:
 
     def _drop_socket(self, reason: str) -> None:
         """Give the socket up, not the session."""
-        if not self._dials:
-            self._lost_at = self._loop.time()
+        if self._welcomed_at:
+            self._lost_at, lived = self._loop.time(), self._loop.time() - self._welcomed_at
+            self._dials, self._welcomed_at = 0 if lived >= SETTLED else self._dials, 0.0
         self._failure = reason
         self._close_socket(dial.CLOSE_GOING_AWAY)
         if self._welcomed is not None and not self._welcomed.done():
@@ -330,7 +331,7 @@ class Link:
                     tell(stream, event)
 
     def _on_welcomed(self, event: events.Welcomed) -> None:
-        self._dials = 0
+        self._welcomed_at = self._loop.time()
         self._was_welcomed = True
         if self._welcomed is not None and not self._welcomed.done():
             self._welcomed.set_result(None)

@@ -120,6 +120,34 @@ def test_a_recycled_socket_that_stays_silent_is_replaced_in_200_ms(gateway: Loop
     assert [dial.epoch for dial in gateway.dials] == [1, 1]
 
 
+def test_an_offer_to_a_session_that_the_gateway_knows_no_more_is_made_by_a_new_one(
+    gateway: LoopbackGateway, function: Make
+) -> None:
+    """Its LEASE was lost with the socket, and what was parked ended with it: the invocation went for nothing."""
+    lambda_ = function(hello, gateway)
+    gateway.ask()
+    lambda_.invoke(gateway.invite()).result(10)
+    (end,) = gateway.ends.values()
+
+    def acknowledge_alone(message: bytes) -> None:
+        assert end._send is not None
+        end._send(encode(Ack(end.session._receiver.state())))  # so that the socket does not count as dead
+        acknowledged.set()
+
+    acknowledged = threading.Event()
+    end.received = acknowledge_alone  # type: ignore[method-assign]
+    exchange = gateway.ask("GET", "/again")
+    running = lambda_.invoke(gateway.invite())
+    assert acknowledged.wait(10)
+    time.sleep(0.05)
+    gateway.refuse.append((404, {"Dialback-Reason": "unknown"}))
+    gateway.cut()
+    assert running.result(10)["outcome"] == "parked"
+    assert head_of(exchange)[0] == 200
+    assert body_of(exchange) == b"hello from /again"
+    assert len({dial.session for dial in gateway.dials}) == 2
+
+
 @pytest.mark.parametrize("reason", ["used", "expired", "draining", "wrong-node", "version", "proof"])
 def test_a_refused_dial_returns_normally_and_is_not_repeated(
     gateway: LoopbackGateway, function: Make, reason: str
@@ -479,6 +507,32 @@ def test_a_gateway_that_is_back_shortly_before_the_grace_is_over_is_found(
         assert len(refusing.times) <= 10, "and it made no haste"
     finally:
         gateway.stop()
+
+
+def test_a_socket_that_is_cut_as_soon_as_it_is_welcome_is_not_dialled_again_and_again(
+    gateway: LoopbackGateway, function: Make
+) -> None:
+    """Each WELCOME had put the backoff back to nothing: a hundred dials a second, for as long as it went on."""
+    go_on = threading.Event()
+
+    @stream_handler
+    def handler(request: SyncRequest) -> Iterator[str]:
+        yield "before, "
+        assert go_on.wait(10)
+        yield "and after"
+
+    exchange = gateway.ask()
+    running = function(handler, gateway).invoke(gateway.invite())
+    head_of(exchange)
+    until = time.monotonic() + 1.5
+    while time.monotonic() < until:
+        gateway.cut()
+        time.sleep(0.005)
+    dials = len(gateway.dials)
+    go_on.set()
+    assert body_of(exchange) == b"before, and after"
+    assert running.result(10)["outcome"] == "parked"
+    assert 3 < dials < 12
 
 
 # Rules that a gateway breaks
