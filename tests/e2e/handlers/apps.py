@@ -23,11 +23,11 @@ def note(name: str, text: str) -> None:
 
 
 async def ticks(name: str) -> AsyncIterator[str]:
-    """Three lines, 0.3 s apart; or, by its name, for ever, and noted when it ends."""
+    """Three lines, 0.3 s apart; or, by its name, for ever, or half a minute apart. Noted when it ends."""
     try:
         for number in range(3 if name == "three" else 1_000_000):
             yield f"{number} {time.time()!r}\n"
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(30 if name.startswith("waits") else 0.3)
     finally:
         note(name, f"{time.time()!r}")
 
