@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCUMENT = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 LISTED = ("protocol", "gateway", "lambda_client")
 CONSTANT = re.compile(r"`((?:[a-z_]+\.)+)([A-Z][A-Z_]{3,})`")
-AT_THE_FUNCTION = ("link", "environment")
+AT_THE_FUNCTION = ("link", "environment", "native", "thread")
 
 
 def files_named(package: str) -> set[str]:
