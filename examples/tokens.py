@@ -1,10 +1,10 @@
 """Server-sent events, a token each 50 ms: curl -N http://127.0.0.1:8080/?prompt=hello"""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
+from typing import Any
 
-from dialback import Request, Response, stream_handler
+from dialback import Request, Response, sse, stream_handler
 
 ANSWER = "Your function dialled back, and every word of this left it the moment it was there."
 
@@ -13,11 +13,10 @@ ANSWER = "Your function dialled back, and every word of this left it the moment 
 async def handler(request: Request) -> Response:
     prompt = request.query.get("prompt", "")
 
-    async def events() -> AsyncIterator[str]:
+    async def events() -> AsyncIterator[dict[str, Any]]:
         for number, token in enumerate(f"{prompt}: {ANSWER}".lstrip(": ").split(" ")):
-            yield f"id: {number}\ndata: {json.dumps({'token': token + ' '})}\n\n"
+            yield {"id": number, "data": {"token": token + " "}}
             await asyncio.sleep(0.05)
-        yield "event: done\ndata: {}\n\n"
+        yield {"event": "done", "data": {}}
 
-    headers = {"content-type": "text/event-stream", "cache-control": "no-cache", "x-accel-buffering": "no"}
-    return Response(events(), headers=headers)
+    return sse(events())
