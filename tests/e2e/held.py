@@ -44,10 +44,9 @@ def held(command: Command, probe: Path) -> Held:
     return Held(seen["tasks"], process.descriptors(pid), process.memory(pid).resident, seen["objects"], names)
 
 
-def assert_flat(what: str, before: Held, after: Held, *, growth: float = GROWTH) -> None:
-    """`growth`: MiB."""
+def assert_flat(what: str, before: Held, after: Held) -> None:
     print(f"\n{what}: {before}\n{' ' * len(what)}  {after}")
     assert after.tasks <= before.tasks, (before.names, after.names)
     assert after.descriptors <= before.descriptors + 1
-    assert after.resident < before.resident + growth
+    assert after.resident < before.resident + GROWTH
     assert after.objects < before.objects + OBJECTS

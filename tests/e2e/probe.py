@@ -6,6 +6,7 @@ A script, run in place of the command; everything else about the process is as p
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import json
 import os
@@ -15,10 +16,13 @@ from collections import Counter
 
 from dialback import main
 
+TRIM = getattr(ctypes.CDLL(None), "malloc_trim", lambda _: None)
+
 
 def report(*_: object) -> None:
     """Runs in the main thread between two steps of its event loop, which is then the running one."""
     gc.collect()
+    TRIM(0)  # what is free and was kept for later is not held
     tasks = asyncio.all_tasks()
     state = {
         "tasks": len(tasks),
