@@ -212,7 +212,7 @@ async def test_a_stop_in_the_midst_of_everything_leaves_nothing() -> None:
             assert (await waiting)[0] == 503
             with pytest.raises(ClientPayloadError):
                 await response.read()
-            assert it.endpoint.links == 0 and not it.pool._tasks and not it.pool._leases
+            assert it.endpoint.links == 0 and not it.pool.starts._tasks and not it.pool._leases
             for raw in (idle, half):
                 await raw.close()
             lost.may_dial.set()
