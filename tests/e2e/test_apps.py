@@ -88,6 +88,17 @@ def test_a_body_is_counted(site: Stack, framework: str) -> None:
     assert json.loads(response.body) == {"size": len(body)}
 
 
+def test_a_chunked_body_is_counted(site: Stack, framework: str) -> None:
+    with site.connect() as connection:
+        connection.request("POST", "/count", "Content-Type: application/octet-stream", "Transfer-Encoding: chunked")
+        for _ in range(10):
+            connection.chunk(bytes(1000))
+        connection.chunk(b"")
+        response = connection.response()
+    # Django's WSGI handler goes by CONTENT_LENGTH alone, on every server.
+    assert json.loads(response.body) == {"size": 0 if framework == "django_wsgi" else 10_000}
+
+
 def test_a_file_is_sent_whole(site: Stack) -> None:
     content = (HANDLERS / "apps.py").read_bytes()
     response = ask(site, "GET", "/file")
