@@ -42,12 +42,13 @@ def figure(samples: list[float]) -> Figure:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One quantity. `ratio`: is shown over nginx's too."""
+    """One quantity. `ratio`: is shown over nginx's too; `spread`: without it where a median may be 0."""
 
     name: str
     unit: str
     digits: int = 1
     ratio: bool = False
+    spread: bool = True
 
 
 @dataclass(slots=True)
@@ -85,7 +86,8 @@ class Table:
             cells = []
             for column in self.columns:
                 found, base = self.figure(subject, column.name), self.figure(self.base, column.name)
-                cells.append(f"{found.median:.{column.digits}f} ±{found.spread:.0%}" if found else "")
+                spread = f" ±{found.spread:.0%}" if found and column.spread else ""
+                cells.append(f"{found.median:.{column.digits}f}{spread}" if found else "")
                 if column.ratio:
                     cells.append(f"{found.median / base.median:.2f}" if found and base else "")
             yield f"| {subject} | {' | '.join(cells)} |"

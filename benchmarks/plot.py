@@ -16,6 +16,7 @@ COLOURS: Final = {
     "dialback": "#1f6feb",
     "dialback, quiet": "#79b8ff",
     "nginx": "#2da44e",
+    "nginx, 64 KiB buffers": "#7ee787",
     "aiohttp reverse proxy": "#bf8700",
     "uvicorn, direct": "#8c959f",
 }

@@ -6,6 +6,7 @@ The measured process has one core, everything else the other.
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import subprocess
 import sys
@@ -33,7 +34,7 @@ http {{
         listen 127.0.0.1:{port} backlog=4096;
         location / {{
             proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection "";
-            proxy_buffering off; proxy_request_buffering off; proxy_read_timeout 600s;
+            {buffers} proxy_buffering off; proxy_request_buffering off; proxy_read_timeout 600s;
         }}
     }}
 }}
@@ -143,14 +144,16 @@ def origin(folder: Path) -> Subject:
     return Subject("origin alone", process, port)
 
 
-def nginx(folder: Path, origin_port: int) -> Subject:
-    """`proxy_buffering off`, default buffers, keep-alive to the origin, its access log on, as ours is."""
+def nginx(folder: Path, origin_port: int, *, name: str = "nginx", buffers: str = "") -> Subject:
+    """`proxy_buffering off`, default buffers or `buffers`, keep-alive to the origin, its access log on, as ours is."""
     port = free_port()
-    configuration = folder / "nginx.conf"
-    configuration.write_text(NGINX.format(folder=folder, port=port, origin=origin_port))
-    process = Process(["nginx", "-p", str(folder), "-c", str(configuration)], folder / "nginx.log", core=SUBJECT_CORE)
+    own = folder / f"nginx-{port}"
+    own.mkdir()
+    configuration = own / "nginx.conf"
+    configuration.write_text(NGINX.format(folder=own, port=port, origin=origin_port, buffers=buffers))
+    process = Process(["nginx", "-p", str(own), "-c", str(configuration)], own / "nginx.log", core=SUBJECT_CORE)
     process.listening(port)
-    return Subject("nginx", process, port)
+    return Subject(name, process, port)
 
 
 def aiohttp_proxy(folder: Path, origin_port: int) -> Subject:
@@ -177,5 +180,6 @@ def versions() -> dict[str, str]:
     found: dict[str, str] = json.loads(subprocess.check_output([sys.executable, "-c", code % names]))
     for command in (["nginx", "-v"], ["wrk", "-v"]):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        found[command[0]] = (done.stderr + done.stdout).split("\n")[0].removeprefix("nginx version: ").strip()[:40]
+        numbers = re.search(r"\d+(?:\.\d+)+", done.stderr + done.stdout)
+        found[command[0]] = numbers[0] if numbers else "?"
     return found

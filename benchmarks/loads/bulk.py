@@ -15,6 +15,7 @@ GIB: Final = 1 << 30
 STREAMS: Final = (1, 8)
 LOADS: Final[dict[str, Callable[[int, int, int], float]]] = {"download": download, "upload": upload}
 TARGET: Final = 1.0
+LARGE: Final = "proxy_buffer_size 64k; proxy_buffers 8 64k; proxy_busy_buffers_size 128k;"
 FLAT: Final = 16.0  # MiB
 
 
@@ -24,7 +25,7 @@ def run(bench: Bench) -> None:
         Column("cpu", "s/GiB", 3, ratio=True),
         Column("rate", "MB/s", 0),
         Column("utilisation", "% of its core", 0),
-        Column("growth", "MiB", 1),
+        Column("growth", "MiB", 1, spread=False),
     )
     tables = {
         (name, streams): Table(
@@ -40,6 +41,7 @@ def run(bench: Bench) -> None:
         measured = [
             subjects.take(subject.Dialback("dialback", bench.folder)),
             subjects.take(subject.nginx(bench.folder, behind.port)),
+            subjects.take(subject.nginx(bench.folder, behind.port, name="nginx, 64 KiB buffers", buffers=LARGE)),
             subjects.take(subject.aiohttp_proxy(bench.folder, behind.port)),
             subjects.take(subject.uvicorn(bench.folder)),
         ]
