@@ -8,6 +8,7 @@ import tempfile
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from tests.e2e import process
 from tests.e2e.command import REPOSITORY
 from tests.faults import cancels
 from tests.faults.cancels import Cancels
@@ -40,7 +41,8 @@ How to read it:
 - A link that loses its socket dials again and goes on where it was; nobody notices but by the time.
 - A link that stays away for longer than its grace, or whose process is gone, has lost its streams: `502` before the
   head of the response, a cut connection after it. A request that may be repeated (idempotent, without a body, nothing
-  of its response begun) is given to another invocation instead, and its code runs again.
+  of its response begun) is given to another invocation instead, and its code runs again. A POST that was sent to a
+  link is not, although its code may not have begun: that cannot be known.
 - A dial that nobody answers is given up after 5 s.
 - A client that leaves, by a reset or by closing its half of the connection, cancels the code. While an upload is held
   back, because the code does not read it, that is looked for four times a second; otherwise it is seen at once. A FIN
@@ -67,8 +69,13 @@ async def measure_rows(cases: list[tuple[Kind, str, str]], lanes: int = LANES) -
 
         async def work(number: int) -> None:
             while waiting:
-                case = waiting.pop()
-                found[case] = await row(started[number], *case)
+                case, stack = waiting.pop(), started[number].stack
+                try:
+                    found[case] = await row(started[number], *case)
+                except TimeoutError:
+                    states = {pid: process.state(pid) for pid in stack.environments}
+                    said = "\n".join((*stack.gateway.lines[-25:], *stack.function.lines[-25:]))
+                    raise AssertionError(f"{case[0].name}, {case[1]}, {case[2]} hangs: {states}\n{said}") from None
 
         async with asyncio.TaskGroup() as workers:
             for number in range(lanes):

@@ -240,6 +240,8 @@ class FaultProxy:
         connection.flowing.set()
         self.connections.add(connection)
         beside = asyncio.ensure_future(connection.fault.run(connection))
+        for _ in range(2):  # what a fault does after 0 s it does before the first byte
+            await asyncio.sleep(0)
         try:
             async with asyncio.TaskGroup() as pumps:
                 pumps.create_task(self._pump(connection, connection.near[0], "far"))

@@ -75,11 +75,13 @@ class Lane:
 
         self.next_socket(Striking())
 
-    def signal(self, number: signal.Signals) -> None:
-        for pid in self.stack.environments:
+    def signal(self, number: signal.Signals, pids: list[int] | None = None) -> list[int]:
+        """Signal these environments, or all that run; which they were. The others are the local Lambda's to thaw."""
+        running = [pid for pid in self.stack.environments if process.state(pid) != "T"] if pids is None else pids
+        for pid in running:
             with contextlib.suppress(ProcessLookupError):
-                if number == signal.SIGCONT or process.state(pid) != "T":
-                    os.kill(pid, number)
+                os.kill(pid, number)
+        return running
 
 
 Strike = Callable[[Lane], None]
@@ -120,8 +122,12 @@ def away_for_long(lane: Lane) -> None:
 
 
 def freeze(lane: Lane) -> None:
-    lane.signal(signal.SIGSTOP)
-    lane.later(FROZEN, lambda: lane.signal(signal.SIGCONT))
+    stopped = lane.signal(signal.SIGSTOP)
+
+    def go_on() -> None:
+        lane.signal(signal.SIGCONT, stopped)
+
+    lane.later(FROZEN, go_on)
 
 
 def kill(lane: Lane) -> None:
