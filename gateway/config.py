@@ -174,6 +174,7 @@ class FunctionConfig:
     secret: Secret
     invoke: InvokeConfig = field(default_factory=InvokeConfig)
     linger: float = keys.LINGER.default
+    min_leased: int = keys.MIN_LEASED.default
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     timeouts: TimeoutsConfig = field(default_factory=TimeoutsConfig)
     retry: RetryConfig = field(default_factory=RetryConfig)

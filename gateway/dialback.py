@@ -43,7 +43,10 @@ class LinkOwner(Protocol):
         """Answer with `link.grant` or `link.decline`, after opening what waits."""
 
     def place_freed(self, link: Link) -> None:
-        """A stream has ended, or the link has a socket again."""
+        """The link has a socket again."""
+
+    def stream_ended(self, link: Link, seconds: float) -> None:
+        """A stream that lasted so long has ended."""
 
     def stream_refused(self, link: Link) -> None:
         """The function refuses what it is given."""
@@ -300,8 +303,8 @@ class Link:
         self._streams[event.stream].exchange.writable()
 
     def _on_closed(self, event: ev.StreamClosed) -> None:
-        del self._streams[event.stream]
-        self._owner.place_freed(self)
+        stream = self._streams.pop(event.stream)
+        self._owner.stream_ended(self, time.monotonic() - stream.opened_at)
 
     def _on_offer(self, event: ev.LeaseOffered) -> None:
         if self._parked is not None:

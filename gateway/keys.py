@@ -257,6 +257,12 @@ LINGER = Key(
     0.1,
     "How long an environment stays awake after its last stream; 0: the bill stops with the last stream.",
 )
+MIN_LEASED = Key(
+    "min_leased",
+    number("environments", 0, 1000),
+    0,
+    "How many environments are kept awake although nobody asks for them; each costs its time, around the clock.",
+)
 MAX_INVOCATIONS = Key(
     "limits.max_invocations",
     number("invocations", 1, 10_000),
@@ -367,6 +373,7 @@ FUNCTION_KEYS: tuple[Key[object], ...] = (
     INVOKE_CERT,
     INVOKE_KEY,
     LINGER,
+    MIN_LEASED,
     MAX_INVOCATIONS,
     MAX_QUEUE,
     MAX_EXCHANGES,

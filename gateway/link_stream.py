@@ -22,7 +22,7 @@ class LinkStream:
     """Implements `StreamSide`. Begins when the link opens it, ends with the stream or its session; later calls are
     ignored."""
 
-    __slots__ = ("_flush_soon", "_session", "exchange", "id")
+    __slots__ = ("_flush_soon", "_session", "exchange", "id", "opened_at")
 
     def __init__(
         self, session: GatewaySession, number: int, exchange: Exchange, flush_soon: Callable[[], None]
@@ -32,6 +32,7 @@ class LinkStream:
         self._flush_soon = flush_soon
         self.id = number
         self.exchange = exchange
+        self.opened_at = time.monotonic()
 
     @property
     def is_writable(self) -> bool:

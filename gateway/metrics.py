@@ -77,7 +77,16 @@ class Metrics(Collector):
         openings = CounterMetricFamily(
             "dialback_circuit_openings", "How often the circuit breaker has opened.", labels=("function",)
         )
+        streams_opened = CounterMetricFamily("dialback_streams", "Streams that were opened.", labels=("function",))
+        billed = self._seconds("billed", "Of ended invocations, as the function measured it, or else the gateway.")
+        leased_for = self._seconds("leased", "In which environments were awake for streams; of ended leases.")
+        idle = self._seconds("idle", "In which they were, and had no stream: what lingering and pre-warming cost.")
         for name, pool in self._pools.items():
+            bill = pool.bill
+            streams_opened.add_metric((name,), bill.streams)
+            billed.add_metric((name,), bill.billed)
+            leased_for.add_metric((name,), bill.leased)
+            idle.add_metric((name,), bill.idle)
             starts, breaker = pool.starts, pool.starts.breaker
             for outcome, count in starts.outcomes.items():
                 invocations.add_metric((name, outcome.value), count)
@@ -90,7 +99,8 @@ class Metrics(Collector):
             leased.add_metric((name,), pool.leased_links)
             streams.add_metric((name,), pool.open_streams)
             waiting.add_metric((name,), pool.waiting)
-        yield from (invocations, retries, circuit, openings, running, leased, streams, waiting)
+        yield from (invocations, streams_opened, billed, leased_for, idle)
+        yield from (retries, circuit, openings, running, leased, streams, waiting)
 
     def describe(self) -> Iterable[Metric]:
         """Nothing is known before it is asked for."""
@@ -99,6 +109,10 @@ class Metrics(Collector):
     def exposition(self) -> bytes:
         """The whole text."""
         return generate_latest(self._registry)
+
+    @staticmethod
+    def _seconds(name: str, text: str) -> CounterMetricFamily:
+        return CounterMetricFamily(f"dialback_{name}_seconds", text, labels=("function",))
 
     @staticmethod
     def _gauge(name: str, text: str) -> GaugeMetricFamily:

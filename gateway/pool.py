@@ -11,15 +11,18 @@ from typing import Final
 
 import structlog
 
+from gateway.bill import Bill
 from gateway.breaker import Circuit
 from gateway.config import FunctionConfig
 from gateway.dialback import Link
 from gateway.errors import PoolRefusal, Problem
 from gateway.exchange import Exchange
+from gateway.forecast import Forecast
 from gateway.invitations import Invitations
 from gateway.invoke.answer import Invoker
+from gateway.places import Places
 from gateway.queue import Queue, Waiter
-from gateway.retry import Failure, Retries
+from gateway.retry import Failure, Retries, backoff
 from gateway.starts import Start, Starts
 from protocol import events as ev
 from protocol.errors import DialRefused, LocalError
@@ -29,6 +32,9 @@ log = structlog.get_logger("dialback.pool")
 
 LONGEST_LEASE: Final = 900.0  # seconds; no platform lets an invocation run longer
 LEASE_SHARE: Final = 0.5  # of a lease's time in which streams are opened on it: each has the other half at least
+SHORTEST_LOOK: Final = 0.001  # seconds between two looks at the queue that nothing but time is the reason for
+RENEWAL_STARTS: Final = 3  # expected cold starts before that time is over, another one is started to take over …
+LONGEST_LEAD: Final = 0.25  # … but no earlier than in that part of it
 
 
 class Pool:
@@ -38,14 +44,19 @@ class Pool:
         self, function: FunctionConfig, keyring: Keyring, invoker: Invoker, invitations: Invitations[Start]
     ) -> None:
         self.function = function
-        self.starts = Starts(function, keyring, invoker, invitations, self)
+        self.bill = Bill()
+        self.starts = Starts(function, keyring, invoker, invitations, self.bill, self)
         self.retries = Retries(function.retry)
+        self.forecast = Forecast()
         self._keyring = keyring
         self._invitations = invitations
         self._leases: dict[Link, Start] = {}
-        self._roomy: dict[Link, None] = {}  # links that had a free place when last looked at, the latest last
+        self._parked: set[Link] = set()  # whose environments are frozen, and may be thawed
+        self._places = Places()
         self._queue = Queue(self.starts_changed)
-        self._places = 1  # of the last lease: what to expect of the next
+        self._look: asyncio.TimerHandle | None = None  # at what waits for a place that was expected sooner than a start
+        self._failures = 0  # since the last lease
+        self._rests_until = 0.0  # on the loop's clock: no environment is started that nobody waits for
         self._is_draining = False
         self._is_stopped = False
 
@@ -79,7 +90,7 @@ class Pool:
             self.retries.earn()
         if self._is_stopped:
             raise PoolRefusal(Problem("draining"))
-        if (link := self._free_place()) is not None:
+        if (link := self._places.first()) is not None:
             self._serve(link)  # those who were here before
             if link.can_open:
                 self._open_on(link, exchange)
@@ -114,41 +125,46 @@ class Pool:
             link.decline(offer.lease)
             return
         start = issued.start
-        self.starts.offered(start, link)
-        self._places = offer.places
-        if not (link.open_streams or self._is_wanted(start)):
+        self._failures = 0
+        self.forecast.leased(self.starts.offered(start, link), offer.places, link not in self._parked)
+        self._parked.discard(link)
+        aged = self._oldest_ageing()
+        if not (link.open_streams or aged or self._is_wanted(start)):
             self.starts.finishes(start)
             link.decline(offer.lease)
             return
-        self._leases[link] = start
-        start.is_leased = True
-        lasts = min(offer.remaining, LONGEST_LEASE) * LEASE_SHARE
-        start.timer = asyncio.get_running_loop().call_later(lasts, self._retire, link)
+        self._leased(link, start, min(offer.remaining, LONGEST_LEASE) * LEASE_SHARE)
         self.place_freed(link)
-        link.grant(offer.lease, 0.0 if self._is_draining else self.function.linger)
+        link.grant(offer.lease, self._linger(start, offer.remaining))
+        if aged is not None:
+            self._retire(aged)
+        self.starts_changed()  # what is expected of the others has changed
 
     def place_freed(self, link: Link) -> None:
-        """The head of the queue gets what is free."""
         start = self._leases.get(link)
-        if start is None or not link.can_open:
+        if start is not None:
+            self._fill(link, start)
+
+    def stream_ended(self, link: Link, seconds: float) -> None:
+        self.forecast.stream_ended(seconds)
+        start = self._leases.get(link)
+        if start is None:
             return
-        if start.is_retired:
-            if not link.open_streams:
-                self.starts.finishes(start)
-            return
-        self._serve(link)
-        if link.can_open and link not in self._roomy:
-            self._roomy[link] = None
+        self._fill(link, start)
+        if not link.open_streams:
+            start.idle_since = asyncio.get_running_loop().time()
 
     def link_parked(self, link: Link) -> None:
         start = self._leases.get(link)
         self._forget(link)
+        self._parked.add(link)
         if start is not None:
             self.starts.finishes(start)
         self.starts_changed()
 
     def link_ended(self, link: Link) -> None:
         self._forget(link)
+        self._parked.discard(link)
         self.starts_changed()
 
     def stream_refused(self, link: Link) -> None:
@@ -162,6 +178,8 @@ class Pool:
 
     def start_failed(self, failure: Failure, outcome: str, detail: str) -> None:
         """One request has waited in vain, and is tried again or refused."""
+        self._failures += 1
+        self._rests_until = asyncio.get_running_loop().time() + backoff(self._failures)
         waiter = self._queue.least_tried()
         said = {"function": self.name, "outcome": outcome, "detail": detail}
         if waiter is None:
@@ -178,15 +196,19 @@ class Pool:
             self._queue.rest(waiter, delay)
 
     def starts_changed(self) -> None:
-        """Start as many invocations as those that wait need beyond those that are on their way."""
+        """Start as many invocations as are needed beyond those that are on their way."""
         if self._is_stopped:
             return
         if self._queue and self._is_hopeless():
             self._queue.refuse_all(self._circuit_open())
-        needed = -(-len(self._queue) // self._places) - self.starts.on_their_way - self._queue.resting
-        self.starts.begin(needed)
+        needed = max(self._needed_by_queue() if self._queue else 0, self._needed_to_keep()) + self._needed_to_renew()
+        self.starts.begin(needed - self.starts.on_their_way - self._queue.resting)
 
     # for the server
+
+    def begin(self) -> None:
+        """Functions can dial in: wake those environments that are kept awake."""
+        self.starts_changed()
 
     def retire_links(self) -> None:
         """No new stream goes to the environments of now; they park when their streams have ended."""
@@ -205,18 +227,23 @@ class Pool:
         """End what waits and what runs; the links are ended by who keeps them. Idempotent."""
         self._is_stopped = self._is_draining = True
         self._queue.refuse_all(Problem("draining"))
+        if self._look is not None:
+            self._look.cancel()
         await self.starts.stop()
 
     # places
 
-    def _free_place(self) -> Link | None:
-        """The link that got room last: that it fills up again lets the others park the sooner."""
-        while self._roomy:
-            link = next(reversed(self._roomy))
-            if link.can_open:
-                return link
-            del self._roomy[link]
-        return None
+    def _fill(self, link: Link, start: Start) -> None:
+        """The head of the queue gets what is free."""
+        if not link.can_open:
+            return
+        if start.is_retired:
+            if not link.open_streams:
+                self.starts.finishes(start)
+            return
+        self._serve(link)
+        if link.can_open:
+            self._places.add(start)
 
     def _serve(self, link: Link) -> None:
         """Give the link's free places to the head of the queue."""
@@ -229,8 +256,13 @@ class Pool:
                 waiter.place.set_result(None)
 
     def _open_on(self, link: Link, exchange: Exchange) -> None:
+        start = self._leases[link]
+        if start.idle_since is not None:
+            self.bill.idle += asyncio.get_running_loop().time() - start.idle_since
+            start.idle_since = None
         try:
             link.open(exchange)
+            self.bill.streams += 1
         except LocalError as error:  # there was a place, so its head is too large
             log.warning("stream.not_opened", function=self.name, error=str(error))
             raise PoolRefusal(Problem("header-too-large")) from None
@@ -241,7 +273,7 @@ class Pool:
 
     async def _try_again(self, exchange: Exchange, problem: Problem) -> None:
         """Wait before another stream for one that was given back. Raises `PoolRefusal` when it has had enough."""
-        delay = self.retries.delay(exchange)
+        delay = None if self._is_stopped else self.retries.delay(exchange)
         if delay is None:
             raise PoolRefusal(problem)
         log.info("request.retried", function=self.name, request=exchange.id.hex(), problem=problem.name, retry_in=delay)
@@ -254,24 +286,95 @@ class Pool:
         if any(not start.is_retired for start in self._leases.values()):
             return False
         if self.starts.coming:
-            return breaker.circuit is Circuit.HALF_OPEN and waiting >= self._places
+            return breaker.circuit is Circuit.HALF_OPEN and waiting >= (self.forecast.places or 1)
         return breaker.is_open
 
     def _circuit_open(self) -> Problem:
         return Problem("circuit-open", retry_after=self.starts.breaker.retry_after)
+
+    # invocations
+
+    def _needed_by_queue(self) -> int:
+        """For those who wait; and look again when one has waited for a warm place as long as a start takes."""
+        start = self.forecast.start(is_warm=len(self._parked) > self.starts.coming)
+        overdue, later = (0, None) if start is None else self._queue.overdue(start)
+        if later is not None:
+            self._look_again(later)
+        busy = sum(link.open_streams for link, leased in self._leases.items() if not leased.is_retired)
+        return self.forecast.starts(len(self._queue), overdue, busy, start)
+
+    def _needed_to_keep(self) -> int:
+        """For `min_leased`."""
+        if self._is_draining or not self.function.min_leased:
+            return 0
+        rest = self._rests_until - asyncio.get_running_loop().time()
+        if rest > 0:
+            self._look_again(rest)
+            return 0
+        return self.function.min_leased - self._kept
+
+    def _needed_to_renew(self) -> int:
+        """To take over from those whose time is nearly up and who have work; those that are kept are missed already."""
+        if self._is_draining or self.forecast.places == 1:
+            return 0  # with one place the next request would get another environment anyway
+        ageing = (start for start in self._leases.values() if start.is_ageing and not start.is_retired)
+        return sum(1 for start in ageing if not start.is_kept and start.idle_since is None)
+
+    @property
+    def _kept(self) -> int:
+        leases = self._leases.values()
+        return sum(1 for start in leases if start.is_kept and not start.is_ageing and not start.is_retired)
+
+    def _look_again(self, seconds: float) -> None:
+        at = asyncio.get_running_loop().time() + max(seconds, SHORTEST_LOOK)
+        if self._look is not None and not self._look.cancelled():
+            if self._look.when() <= at:
+                return
+            self._look.cancel()
+        self._look = asyncio.get_running_loop().call_at(at, self._looked)
+
+    def _looked(self) -> None:
+        self._look = None
+        self.starts_changed()
 
     # leases
 
     def _is_wanted(self, start: Start) -> bool:
         if self._is_stopped or start.is_retired:
             return False
-        return bool(self._queue) or (self.function.linger > 0 and not self._is_draining)
+        return bool(self._queue) or self._needed_to_keep() > 0 or (self.function.linger > 0 and not self._is_draining)
+
+    def _leased(self, link: Link, start: Start, seconds: float) -> None:
+        """It takes new streams for that long, and another one takes over before they are over."""
+        loop = asyncio.get_running_loop()
+        start.is_kept = self._needed_to_keep() > 0
+        self._leases[link] = start
+        start.is_leased = True
+        start.leased_at = start.idle_since = loop.time()
+        lead = min(seconds * LONGEST_LEAD, RENEWAL_STARTS * (self.forecast.start(is_warm=False) or 0.0))
+        start.timer = loop.call_later(seconds - lead, self._age, link, lead)
+
+    def _linger(self, start: Start, remaining: float) -> float:
+        """Seconds that it stays awake without a stream."""
+        if self._is_draining:
+            return 0.0
+        return remaining if start.is_kept else self.function.linger
+
+    def _oldest_ageing(self) -> Link | None:
+        """That a fresh lease takes over from."""
+        ageing = (link for link, start in self._leases.items() if start.is_ageing and not start.is_retired)
+        return next(ageing, None)
+
+    def _age(self, link: Link, lead: float) -> None:
+        start = self._leases[link]
+        start.is_ageing = True
+        start.timer = asyncio.get_running_loop().call_later(lead, self._retire, link)
+        self.starts_changed()
 
     def _retire(self, link: Link) -> None:
         """New streams go elsewhere; it parks when those that it has are over."""
         start = self._leases[link]
         start.is_retired = True
-        self._roomy.pop(link, None)
         link.release()
         if not link.open_streams:
             self.starts.finishes(start)
@@ -279,10 +382,13 @@ class Pool:
 
     def _forget(self, link: Link) -> None:
         """The link's lease is over."""
-        self._roomy.pop(link, None)
         start = self._leases.pop(link, None)
         if start is None:
             return
         start.is_leased = False
+        now = asyncio.get_running_loop().time()
+        self.bill.leased += now - start.leased_at
+        if start.idle_since is not None:
+            self.bill.idle += now - start.idle_since
         if start.timer is not None:
             start.timer.cancel()

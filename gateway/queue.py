@@ -19,6 +19,8 @@ class Waiter:
     """A request in the queue; `place` is set when it has its stream, or fails with its refusal."""
 
     exchange: Exchange
+    since: float = field(default_factory=lambda: asyncio.get_running_loop().time())
+    """On the loop's clock."""
     place: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     def refuse(self, problem: Problem) -> None:
@@ -36,6 +38,7 @@ class Queue:
         self._waiters: OrderedDict[Waiter, None] = OrderedDict()
         self._resting: dict[Waiter, asyncio.TimerHandle] = {}
         self._rested = rested
+        self._since = 0.0  # somebody or other has waited, on the loop's clock
 
     def __len__(self) -> int:
         return len(self._waiters)
@@ -48,9 +51,23 @@ class Queue:
         """How many of them have an invocation to come, later."""
         return len(self._resting)
 
+    def overdue(self, seconds: float) -> tuple[int, float | None]:
+        """How many have waited so long, at least one when somebody or other has; and in how many seconds there may be
+        more (None: never)."""
+        before, count = asyncio.get_running_loop().time() - seconds, 0
+        if self._since > before:
+            return 0, self._since - before
+        for waiter in self._waiters:
+            if waiter.since > before:
+                return max(count, 1), waiter.since - before
+            count += 1
+        return count, None
+
     def add(self, exchange: Exchange) -> Waiter:
         """At its end."""
         waiter = Waiter(exchange)
+        if not self._waiters:
+            self._since = waiter.since
         self._waiters[waiter] = None
         return waiter
 

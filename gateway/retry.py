@@ -53,6 +53,11 @@ LATE: Final = Failure(Problem("dial-back-timeout"))
 """No dial in time; the lease would still be welcome."""
 
 
+def backoff(tried: int) -> float:
+    """Seconds before the next try of what was tried again so often already, a random part of the most."""
+    return random.uniform(0.0, min(FIRST_BACKOFF * 2**tried, LONGEST_BACKOFF))
+
+
 class Retries:
     """Of one function; begins and ends with its pool."""
 
@@ -72,12 +77,8 @@ class Retries:
 
     def delay(self, exchange: Exchange) -> float | None:
         """Seconds until the exchange may be tried again, which then counts as tried; None: it may not."""
-        tried, config = exchange.retries, self._config
-        if tried >= config.count:
-            return None
-        delay = random.uniform(0.0, min(FIRST_BACKOFF * 2**tried, LONGEST_BACKOFF))
-        now = time.monotonic()
-        if now + delay - exchange.began > config.time:
+        delay, now = backoff(exchange.retries), time.monotonic()
+        if exchange.retries >= self._config.count or now + delay - exchange.began > self._config.time:
             return None
         self._tokens = min(self._tokens + TRICKLE * (now - self._at), RESERVE)
         self._at = now

@@ -88,6 +88,8 @@ class Gateway:
             self._build(port)
             await self._start_admin()
             await self._listener.start_serving()
+            for pool in self._pools.values():
+                pool.begin()
             for bound in self._listener.sockets:  # asyncio has one number for both, and a storm would stop all streams
                 with bound.dup() as raw:
                     raw.listen(BACKLOG)

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 import structlog
 
+from gateway.bill import Bill
 from gateway.breaker import Breaker
 from gateway.ceiling import Ceiling
 from gateway.config import FunctionConfig
@@ -25,19 +26,36 @@ log = structlog.get_logger("dialback.pool")
 FINISH_PATIENCE: Final = 0.1  # seconds from the end of a lease to its invocation's answer, for which a request waits
 
 
+RAN: Final = frozenset((Outcome.ANSWERED, Outcome.REFUSED, Outcome.FOREIGN, Outcome.ERROR))  # what costs something
+
+
 @dataclass(eq=False, slots=True)
 class Start:
     """One invocation and its lease; begins with the first and ends with the last of the two."""
 
+    number: int
+    """Counted from 1."""
+    began: float
+    """On the loop's clock."""
     issued: Issued[Start] | None = None
     link: Link | None = None
     """The link that its lease was offered on, from LEASE on."""
     is_leased: bool = False
     """Its lease is the link's present one."""
+    is_kept: bool = False
+    """It was told to stay awake, used or not."""
+    is_ageing: bool = False
+    """Its time is nearly up: another takes over."""
     is_retired: bool = False
     """No new stream goes to its environment."""
+    is_listed: bool = False
+    """It is among the `Places`."""
+    leased_at: float = 0.0
+    """On the loop's clock."""
+    idle_since: float | None = None
+    """Leased and without a stream, on the loop's clock."""
     timer: asyncio.TimerHandle | None = None
-    """Retires its lease."""
+    """Ages its lease, then retires it."""
 
 
 class StartOwner(Protocol):
@@ -59,6 +77,7 @@ class Starts:
         keyring: Keyring,
         invoker: Invoker,
         invitations: Invitations[Start],
+        bill: Bill,
         owner: StartOwner,
     ) -> None:
         self.outcomes: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
@@ -69,7 +88,9 @@ class Starts:
         self._keyring = keyring
         self._invoker = invoker
         self._invitations = invitations
+        self._bill = bill
         self._owner = owner
+        self._begun = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._running: set[Start] = set()  # invocations that were not answered
         self._coming: set[Start] = set()  # those of them whose lease is expected
@@ -94,7 +115,8 @@ class Starts:
         """Start so many, as far as the ceiling and the breaker have room for them."""
         room = min(number, self.ceiling.room(len(self._running)), self.breaker.room(len(self._coming)))
         for _ in range(int(room)):
-            start = Start()
+            self._begun += 1
+            start = Start(self._begun, asyncio.get_running_loop().time())
             self._running.add(start)
             self._coming.add(start)
             self.ceiling.started()
@@ -102,11 +124,12 @@ class Starts:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def offered(self, start: Start, link: Link) -> None:
-        """Its lease came, wanted or not."""
+    def offered(self, start: Start, link: Link) -> float:
+        """Its lease came, wanted or not; after how many seconds."""
         start.link = link
         self._coming.discard(start)
         self.breaker.succeeded()
+        return asyncio.get_running_loop().time() - start.began
 
     def finishes(self, start: Start) -> None:
         """Its environment is about to be free: an invocation in this moment would start another, and cold."""
@@ -155,6 +178,8 @@ class Starts:
         # All in one step, lest two that are answered at once count each other.
         self._running.discard(start)
         self.outcomes[answer.outcome] += 1
+        if answer.outcome in RAN:
+            self._bill.invocation(answer.awake or asyncio.get_running_loop().time() - start.began)
         is_expected = start in self._coming
         self._coming.discard(start)
         self._answered(start, answer, is_expected)

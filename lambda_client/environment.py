@@ -14,6 +14,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
+from math import ceil
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lambda_client.event import invitation_in
@@ -71,6 +72,7 @@ class Environment:
 
     def invoke(self, event: Any, context: LambdaContext) -> Any:
         """One invocation, on the calling thread; what it returns to the platform. Raises what buffered code raises."""
+        began = time.monotonic()
         try:
             token = invitation_in(event)
             admitted = None if token is None else self._trust.admit(token, time.time())
@@ -84,7 +86,8 @@ class Environment:
         if admitted is None:
             return self._handler.answer(event, context, self)
         outcome = self.run(self._dial_back(admitted, context))
-        return {"dialback": 1, "lease": outcome.lease, "outcome": outcome.text}
+        awake = ceil((time.monotonic() - began) * 1000)
+        return {"dialback": 1, "lease": outcome.lease, "outcome": outcome.text, "awake": awake}
 
     def run(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
         return self.loop.run_until_complete(coroutine)

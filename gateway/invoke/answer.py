@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, Protocol
 
+LONGEST_AWAKE: Final = 900_000  # milliseconds; what says more is not believed
 LOGGED: Final = 200  # characters of a function's own words that are kept for the log
 
 
@@ -35,6 +36,8 @@ class Answer:
     detail: str = ""
     retry_after: float = 0.0
     """Seconds for which the platform asked not to be asked again; 0: it did not say."""
+    awake: float = 0.0
+    """Seconds for which the environment was awake, by its own clock; 0: it did not say."""
 
 
 class Invoker(Protocol):
@@ -48,11 +51,14 @@ class Invoker(Protocol):
 
 
 def read_returned(body: bytes) -> Answer:
-    """What a handler returned: ours says `{"dialback": 1, "outcome": …}`."""
+    """What a handler returned: ours says `{"dialback": 1, "outcome": …, "awake": …}`, in milliseconds."""
     said = _object(body)
     if said.get("dialback") != 1:
         return Answer(Outcome.FOREIGN, "the function's answer is not that of stream_handler")
-    return Answer(Outcome.ANSWERED, str(said.get("outcome", ""))[:LOGGED])
+    awake = said.get("awake")
+    if not isinstance(awake, int) or not 0 <= awake <= LONGEST_AWAKE:
+        awake = 0
+    return Answer(Outcome.ANSWERED, str(said.get("outcome", ""))[:LOGGED], awake=awake / 1000)
 
 
 def read_forbidden(body: bytes) -> Answer:

@@ -108,8 +108,11 @@ def leave_it(stream: Served) -> None:
 class Environment:
     """One environment. Its link stays between invocations; so does its socket, which nobody reads meanwhile."""
 
-    def __init__(self, serve: Serve = name_it, *, places: int = 1, remaining: float = 60.0) -> None:
-        """`serve`: called whenever something of a stream came. `remaining`: seconds of each lease."""
+    def __init__(
+        self, serve: Serve = name_it, *, places: int = 1, remaining: float = 60.0, awake: int | None = None
+    ) -> None:
+        """`serve`: called whenever something of a stream came. `remaining`: seconds of each lease. `awake`:
+        milliseconds that it says it was."""
         self.session: FunctionSession | None = None
         self.streams: asyncio.Queue[Served] = asyncio.Queue()
         """Every stream, in the order in which they were opened."""
@@ -124,6 +127,7 @@ class Environment:
         self._serve = serve
         self._places = places
         self._remaining = remaining
+        self._awake = awake
         self._socket: ClientConnection | None = None
         self._open: dict[int, Served] = {}
         self._linger = 0.0
@@ -150,7 +154,8 @@ class Environment:
                 await self.may_dial.wait()
                 self._socket = await open_socket(gateway, self.session.dial(time.monotonic()).to_headers())
             await self._turn(self._socket)
-        return {"dialback": 1, "lease": lease, "outcome": "parked" if self.parked.is_set() else "lost"}
+        said = {"dialback": 1, "lease": lease, "outcome": "parked" if self.parked.is_set() else "lost"}
+        return said if self._awake is None else {**said, "awake": self._awake}
 
     def wake(self) -> None:
         """Send what is ready."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from aiohttp import ClientSession, web
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.config import BreakerConfig, LimitsConfig, RetryConfig
 from gateway.server import Gateway
 from tests.gateway.environment_fake import Environment, FunctionUrl, leave_it
+from tests.gateway.function_fake import eventually
 from tests.gateway.whole_gateway import Whole, first_stream, url_of, whole
 
 Samples = dict[tuple[str, str], float]
@@ -91,6 +94,27 @@ async def test_failures_retries_and_the_circuit_are_counted() -> None:
         assert seen["dialback_retries_total", "denied"] == 0
         assert (seen["dialback_circuit", "closed"], seen["dialback_circuit", "open"]) == (0, 1)
         assert seen["dialback_circuit_openings_total", ""] == 1
+
+
+async def test_what_environments_cost_is_counted_as_they_say_it() -> None:
+    async with whole(url_of(Environment(awake=1234)), linger=0) as it:
+        assert (await it.get())[0] == 200
+        await asyncio.wait_for(it.url.ended.wait(), 5)
+        await eventually(lambda: not it.pool.starts.running)
+        seen = await samples(it.gateway)
+        assert seen["dialback_streams_total", ""] == 1
+        assert seen["dialback_billed_seconds_total", ""] == 1.234
+        assert 0 <= seen["dialback_idle_seconds_total", ""] <= seen["dialback_leased_seconds_total", ""] < 5
+
+
+async def test_what_says_nothing_of_its_cost_is_measured() -> None:
+    async with whole(url_of(Environment()), linger=0.2) as it:
+        assert (await it.get())[0] == 200
+        await asyncio.wait_for(it.url.ended.wait(), 5)
+        await eventually(lambda: not it.pool.starts.running)
+        seen = await samples(it.gateway)
+        assert 0.2 <= seen["dialback_billed_seconds_total", ""] < 5
+        assert 0.19 <= seen["dialback_idle_seconds_total", ""] <= seen["dialback_leased_seconds_total", ""]
 
 
 async def test_a_path_without_a_function_is_counted_without_one() -> None:

@@ -18,6 +18,7 @@ from gateway.invoke.answer import Answer
 from gateway.starts import Start
 from protocol.frames import Code
 from tests.gateway.environment_fake import Environment, FunctionUrl, Served, leave_it, name_it
+from tests.gateway.function_fake import eventually
 from tests.gateway.whole_gateway import Whole, first_stream, gateway_for, silent, until_later, url_of, whole
 
 
@@ -94,6 +95,72 @@ async def test_a_stream_that_the_function_refuses_unseen_is_given_another_place(
     async with whole(url_of(Environment(serve))) as it:
         assert (await it.get("/again"))[1].endswith(" /again")
         assert len(refused) == 1
+
+
+async def test_a_herd_on_a_cold_function_starts_as_many_environments_as_their_places_need() -> None:
+    async with whole(FunctionUrl(lambda: Environment(leave_it, places=20), most=100)) as it:
+        asked = [it.asking(f"/{number}") for number in range(200)]
+        await eventually(lambda: it.pool.open_streams == 200)
+        assert it.url.invited.qsize() == 10
+        for environment in it.url.environments:
+            for _ in range(20):
+                (await first_stream(environment)).respond()
+        assert {status for status, _ in await asyncio.gather(*asked)} == {200}
+        assert it.url.invited.qsize() == 10
+
+
+async def test_streams_go_to_the_latest_lease_so_that_the_others_can_end() -> None:
+    old, new = Environment(leave_it), Environment(leave_it, places=2)
+    async with whole(url_of(old, new), linger=0.2) as it:
+        first = it.asking("/1")
+        one = await first_stream(old)
+        second = it.asking("/2")
+        two = await first_stream(new)
+        for stream in (two, one):  # the old one is free last
+            stream.respond()
+        await asyncio.gather(first, second)
+        third = it.asking("/3")
+        stream = await first_stream(new)
+        await asyncio.wait_for(old.parked.wait(), 5)
+        stream.respond()
+        assert (await third)[0] == 200
+
+
+# Pre-warming
+
+
+async def test_environments_that_are_kept_awake_are_there_before_the_first_request() -> None:
+    async with whole(FunctionUrl(lambda: Environment(places=2)), linger=0, min_leased=2) as it:
+        await eventually(lambda: it.pool.leased_links == 2)
+        assert it.url.invited.qsize() == 2
+        assert (await it.get())[0] == 200
+        await until_later(0.3)
+        assert it.pool.leased_links == 2 and it.url.invited.qsize() == 2
+        await it.url.environments[0].close()
+        it.url.environments[0].may_dial.clear()
+        it.url.environments[0].wake()
+        assert (await it.get())[0] == 200
+
+
+async def test_one_that_was_kept_awake_and_is_lost_is_replaced() -> None:
+    lost, other = Environment(), Environment()
+    async with whole(url_of(lost, other), min_leased=1):
+        await asyncio.wait_for(lost.granted.wait(), 5)
+        assert lost.session is not None
+        lost.session.end("the process is no more")
+        await lost.close()
+        lost.wake()
+        await asyncio.wait_for(other.granted.wait(), 5)
+
+
+async def test_what_was_kept_awake_is_renewed_before_its_time_is_up() -> None:
+    old, new = Environment(remaining=2.0), Environment()
+    async with whole(url_of(old, new), linger=0, min_leased=1) as it:
+        await asyncio.wait_for(old.granted.wait(), 5)
+        await asyncio.wait_for(new.granted.wait(), 5)
+        assert it.pool.leased_links >= 1
+        await asyncio.wait_for(old.parked.wait(), 5)
+        assert (await it.get())[0] == 200 and new.streams.qsize() == 1
 
 
 # The queue

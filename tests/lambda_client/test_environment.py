@@ -50,7 +50,9 @@ class Child:
         assert self.process.stdin is not None and self.process.stdout is not None
         self.process.stdin.write(json.dumps(event) + "\n")
         self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
+        answer = json.loads(self.process.stdout.readline())
+        assert answer.pop("awake") >= 0
+        return answer
 
     def close(self) -> None:
         self.process.send_signal(signal.SIGCONT)

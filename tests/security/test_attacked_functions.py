@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from collections.abc import AsyncIterator
@@ -137,7 +138,8 @@ async def test_a_redirect_of_a_dial(status: int) -> None:
         function = RealFunction(handler, {"DIALBACK_SECRET": SECRET, "DIALBACK_GATEWAY": address})
         async with function.serving():
             answer = await posted(function, f'{{"{INVITATION_KEY}": "{invited(address + "/x")}"}}')
-        assert answer == (200, f'{{"dialback": 1, "lease": null, "outcome": "unreachable: HTTP {status}"}}')
+        said = json.loads(answer[1])
+        assert (answer[0], said["lease"], said["outcome"]) == (200, None, f"unreachable: HTTP {status}")
     assert (evil.visits, good.visits, runs) == (0, 1, [])
 
 

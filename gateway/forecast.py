@@ -1,0 +1,68 @@
+"""What a function's environments are expected to do, from what they did: how long a start takes, how long a stream, how
+many streams one takes at once. From it follows how many invocations those who wait need.
+
+Knows only numbers. Times in seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+WEIGHT: Final = 0.2  # of the latest measurement in an average: a dozen of a new kind outweigh the past
+FIRST_STARTS: Final = 10  # until it is known how many streams an environment takes: 20 each would serve 200 requests
+
+
+class Average:
+    """Exponentially weighted; nothing before the first measurement."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value: float | None = None
+
+    def add(self, measured: float) -> None:
+        self.value = measured if self.value is None else self.value + WEIGHT * (measured - self.value)
+
+
+class Forecast:
+    """Of one function; begins and ends with its pool."""
+
+    __slots__ = ("_cold", "_stream", "_warm", "places")
+
+    def __init__(self) -> None:
+        self.places: int | None = None
+        """Streams at once, of the last lease."""
+        self._cold = Average()  # from an invocation to the lease of a link that was dialled for it
+        self._warm = Average()  # … of a link that was there
+        self._stream = Average()
+
+    def leased(self, seconds: float, places: int, is_new: bool) -> None:
+        """An invocation led to a lease after so long; `is_new`: on a link that was dialled for it."""
+        self.places = places
+        (self._cold if is_new else self._warm).add(seconds)
+
+    def stream_ended(self, seconds: float) -> None:
+        """A stream lasted so long."""
+        self._stream.add(seconds)
+
+    def start(self, is_warm: bool) -> float | None:
+        """How long the next start takes; `is_warm`: there is an environment that was used and is free."""
+        expected, other = (self._warm, self._cold) if is_warm else (self._cold, self._warm)
+        return other.value if expected.value is None else expected.value
+
+    def freed(self, busy: int, seconds: float) -> int:
+        """How many of the `busy` places become free within that time, each as often as it does."""
+        lasts = self._stream.value
+        return 0 if lasts is None or busy == 0 else int(busy * seconds / max(lasts, 1e-6))
+
+    def starts(self, waiting: int, overdue: int, busy: int, start: float | None) -> int:
+        """How many invocations those who wait need, those on their way among them.
+
+        Who gets a warm place sooner than a start could bring a new one needs none, unless that has been promised for as
+        long as a start takes (`overdue`). An environment that takes one stream is not waited for: the platform would
+        not either.
+        """
+        if self.places is None:
+            return min(waiting, FIRST_STARTS)
+        soon = 0 if start is None or self.places == 1 else self.freed(busy, start)
+        return -(-max(waiting - soon, overdue) // self.places)
