@@ -44,6 +44,7 @@ class Pool:
         self, function: FunctionConfig, keyring: Keyring, invoker: Invoker, invitations: Invitations[Start]
     ) -> None:
         self.function = function
+        self._loop = asyncio.get_running_loop()
         self.bill = Bill()
         self.starts = Starts(function, keyring, invoker, invitations, self.bill, self)
         self.retries = Retries(function.retry)
@@ -104,7 +105,7 @@ class Pool:
         self.starts_changed()
         if self.starts.coming:
             exchange.invoking()
-        timer = asyncio.get_running_loop().call_later(self.function.timeouts.queue_wait, self._waited_too_long, waiter)
+        timer = self._loop.call_later(self.function.timeouts.queue_wait, self._waited_too_long, waiter)
         try:
             await waiter.place
         finally:
@@ -152,7 +153,7 @@ class Pool:
             return
         self._fill(link, start)
         if not link.open_streams:
-            start.idle_since = asyncio.get_running_loop().time()
+            start.idle_since = self._loop.time()
 
     def link_parked(self, link: Link) -> None:
         start = self._leases.get(link)
@@ -179,7 +180,7 @@ class Pool:
     def start_failed(self, failure: Failure, outcome: str, detail: str) -> None:
         """One request has waited in vain, and is tried again or refused."""
         self._failures += 1
-        self._rests_until = asyncio.get_running_loop().time() + backoff(self._failures)
+        self._rests_until = self._loop.time() + backoff(self._failures)
         waiter = self._queue.least_tried()
         said = {"function": self.name, "outcome": outcome, "detail": detail}
         if waiter is None:
@@ -258,7 +259,7 @@ class Pool:
     def _open_on(self, link: Link, exchange: Exchange) -> None:
         start = self._leases[link]
         if start.idle_since is not None:
-            self.bill.idle += asyncio.get_running_loop().time() - start.idle_since
+            self.bill.idle += self._loop.time() - start.idle_since
             start.idle_since = None
         try:
             link.open(exchange)
@@ -307,7 +308,7 @@ class Pool:
         """For `min_leased`."""
         if self._is_draining or not self.function.min_leased:
             return 0
-        rest = self._rests_until - asyncio.get_running_loop().time()
+        rest = self._rests_until - self._loop.time()
         if rest > 0:
             self._look_again(rest)
             return 0
@@ -326,12 +327,12 @@ class Pool:
         return sum(1 for start in leases if start.is_kept and not start.is_ageing and not start.is_retired)
 
     def _look_again(self, seconds: float) -> None:
-        at = asyncio.get_running_loop().time() + max(seconds, SHORTEST_LOOK)
+        at = self._loop.time() + max(seconds, SHORTEST_LOOK)
         if self._look is not None and not self._look.cancelled():
             if self._look.when() <= at:
                 return
             self._look.cancel()
-        self._look = asyncio.get_running_loop().call_at(at, self._looked)
+        self._look = self._loop.call_at(at, self._looked)
 
     def _looked(self) -> None:
         self._look = None
@@ -346,13 +347,12 @@ class Pool:
 
     def _leased(self, link: Link, start: Start, seconds: float) -> None:
         """It takes new streams for that long, and another one takes over before they are over."""
-        loop = asyncio.get_running_loop()
         start.is_kept = self._needed_to_keep() > 0
         self._leases[link] = start
         start.is_leased = True
-        start.leased_at = start.idle_since = loop.time()
+        start.leased_at = start.idle_since = self._loop.time()
         lead = min(seconds * LONGEST_LEAD, RENEWAL_STARTS * (self.forecast.start(is_warm=False) or 0.0))
-        start.timer = loop.call_later(seconds - lead, self._age, link, lead)
+        start.timer = self._loop.call_later(seconds - lead, self._age, link, lead)
 
     def _linger(self, start: Start, remaining: float) -> float:
         """Seconds that it stays awake without a stream."""
@@ -368,7 +368,7 @@ class Pool:
     def _age(self, link: Link, lead: float) -> None:
         start = self._leases[link]
         start.is_ageing = True
-        start.timer = asyncio.get_running_loop().call_later(lead, self._retire, link)
+        start.timer = self._loop.call_later(lead, self._retire, link)
         self.starts_changed()
 
     def _retire(self, link: Link) -> None:
@@ -386,7 +386,7 @@ class Pool:
         if start is None:
             return
         start.is_leased = False
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         self.bill.leased += now - start.leased_at
         if start.idle_since is not None:
             self.bill.idle += now - start.idle_since

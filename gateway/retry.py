@@ -73,7 +73,8 @@ class Retries:
 
     def earn(self) -> None:
         """A request came."""
-        self._tokens = min(self._tokens + self._share, RESERVE)
+        if self._tokens < RESERVE:
+            self._tokens += self._share
 
     def delay(self, exchange: Exchange) -> float | None:
         """Seconds until the exchange may be tried again, which then counts as tried; None: it may not."""
