@@ -55,14 +55,19 @@ class Forecast:
         lasts = self._stream.value
         return 0 if lasts is None or busy == 0 else int(busy * seconds / max(lasts, 1e-6))
 
-    def starts(self, waiting: int, overdue: int, busy: int, start: float | None) -> int:
+    @property
+    def may_wait(self) -> bool:
+        """Whether a warm place may be waited for. An environment that takes one stream is not: the platform would not
+        wait for it either, and the next request gets another one."""
+        return self.places is not None and self.places > 1
+
+    def starts(self, waiting: int, overdue: int = 0, busy: int = 0, start: float | None = None) -> int:
         """How many invocations those who wait need, those on their way among them.
 
-        Who gets a warm place sooner than a start could bring a new one needs none, unless that has been promised for as
-        long as a start takes (`overdue`). An environment that takes one stream is not waited for: the platform would
-        not either.
+        Who gets one of the `busy` places sooner than a `start` could bring a new one needs none, unless that has been
+        promised for as long as a start takes (`overdue`).
         """
         if self.places is None:
             return min(waiting, FIRST_STARTS)
-        soon = 0 if start is None or self.places == 1 else self.freed(busy, start)
+        soon = self.freed(busy, start) if start is not None and self.may_wait else 0
         return -(-max(waiting - soon, overdue) // self.places)

@@ -126,7 +126,7 @@ class Pool:
             link.decline(offer.lease)
             return
         start = issued.start
-        self._failures = 0
+        self._failures, self._rests_until = 0, 0.0
         self.forecast.leased(self.starts.offered(start, link), offer.places, link not in self._parked)
         self._parked.discard(link)
         aged = self._oldest_ageing()
@@ -297,6 +297,8 @@ class Pool:
 
     def _needed_by_queue(self) -> int:
         """For those who wait; and look again when one has waited for a warm place as long as a start takes."""
+        if not self.forecast.may_wait:
+            return self.forecast.starts(len(self._queue))
         start = self.forecast.start(is_warm=len(self._parked) > self.starts.coming)
         overdue, later = (0, None) if start is None else self._queue.overdue(start)
         if later is not None:
@@ -316,8 +318,8 @@ class Pool:
 
     def _needed_to_renew(self) -> int:
         """To take over from those whose time is nearly up and who have work; those that are kept are missed already."""
-        if self._is_draining or self.forecast.places == 1:
-            return 0  # with one place the next request would get another environment anyway
+        if self._is_draining or not self.forecast.may_wait:
+            return 0
         ageing = (start for start in self._leases.values() if start.is_ageing and not start.is_retired)
         return sum(1 for start in ageing if not start.is_kept and start.idle_since is None)
 
@@ -350,7 +352,8 @@ class Pool:
         start.is_kept = self._needed_to_keep() > 0
         self._leases[link] = start
         start.is_leased = True
-        start.leased_at = start.idle_since = self._loop.time()
+        start.leased_at = self._loop.time()
+        start.idle_since = None if link.open_streams else start.leased_at
         lead = min(seconds * LONGEST_LEAD, RENEWAL_STARTS * (self.forecast.start(is_warm=False) or 0.0))
         start.timer = self._loop.call_later(seconds - lead, self._age, link, lead)
 

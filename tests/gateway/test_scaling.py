@@ -258,6 +258,20 @@ def test_an_environment_that_cannot_begin_is_not_started_for_nobody_time_after_t
     run(scenario())
 
 
+def test_one_that_began_at_last_is_kept_although_others_could_not() -> None:
+    """What comes while nothing is started for nobody was taken for one too many, and parked."""
+
+    async def scenario() -> None:
+        function = SimulatedFunction(cold=0.01, min_leased=2, linger=0.0)
+        function.fails = lambda number: number == 1
+        function.pool.begin()
+        await asyncio.sleep(20)
+        assert function.pool.leased_links == 2 and len(function.invocations) == 3
+        await function.pool.stop()
+
+    run(scenario())
+
+
 # The bill
 
 
@@ -284,7 +298,7 @@ def test_what_lingering_costs_is_measured() -> None:
 def test_what_is_expected_follows_from_what_was_measured() -> None:
     forecast = Forecast()
     assert forecast.start(is_warm=False) is None
-    assert forecast.starts(200, 0, 0, None) == FIRST_STARTS and forecast.starts(3, 0, 0, None) == 3
+    assert forecast.starts(200) == FIRST_STARTS and forecast.starts(3) == 3
     forecast.leased(2.0, 20, is_new=True)
     assert forecast.start(is_warm=False) == forecast.start(is_warm=True) == 2.0
     forecast.leased(0.1, 20, is_new=False)
