@@ -81,6 +81,7 @@ def trapped_stack(trap: Trap, tmp_path_factory: pytest.TempPathFactory) -> Itera
     def config(url: str) -> str:
         return (
             f'[functions.usual]\nurl = "{url}"\n[functions.trap]\nurl = "{trap.url}"\ntimeouts.dial_back = 1\n'
+            "retry.count = 0\nbreaker.failures = 0\n"  # each invocation is one test's
             "[session]\ngrace = 1\n"
             '[[routes]]\npath = "/"\nfunction = "usual"\n[[routes]]\npath = "/trap"\nfunction = "trap"\n'
         )
