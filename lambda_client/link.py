@@ -68,9 +68,8 @@ class Link:
         self._lost_at = self._welcomed_at = 0.0  # the latter: 0 without a WELCOME on the present socket
         self._was_welcomed = False
         self._welcomed: asyncio.Future[None] | None = None
-        self._transmit_due = False
+        self._transmit_due = self._changed = False
         self._timer: asyncio.TimerHandle | None = None
-        self._changed = False
         self._waiter: asyncio.Future[None] | None = None
 
     # Policy: one invocation
@@ -141,14 +140,14 @@ class Link:
         if self.session.is_ended or self._loop.time() >= deadline:
             return
         self._dials += 1
-        self._welcomed = self._loop.create_future()
+        self._welcomed = welcomed = self._loop.create_future()
+        ends = self.session.grace_ends or deadline
         headers = self.session.dial(self._loop.time()).to_headers()
         try:
-            await asyncio.wait_for(self._open(headers), min(DIAL_TIMEOUT, deadline - self._loop.time()))
+            await asyncio.wait_for(self._open(headers, welcomed), min(DIAL_TIMEOUT, ends - self._loop.time()))
         except (errors.DialRefused, asyncio.CancelledError):
             raise
         except Exception as error:  # what can go wrong on a network is not a closed list
-            self._welcomed = None
             self._drop_socket(f"{error}" or type(error).__name__)
             # Once for each time that the socket is lost; the outcome says how it went on.
             level = logging.WARNING if self._dials == 1 else logging.DEBUG
@@ -158,10 +157,9 @@ class Link:
         finally:
             self._welcomed = None
 
-    async def _open(self, headers: list[tuple[str, str]]) -> None:
-        assert self._welcomed is not None
+    async def _open(self, headers: list[tuple[str, str]], welcomed: asyncio.Future[None]) -> None:
         await self._dialler(self._endpoint, headers, self)
-        await self._welcomed
+        await welcomed
 
     async def _run_out(self) -> str:
         """The invocation's time is up: stop the code, say so, and be gone before the platform's axe."""
@@ -255,8 +253,7 @@ class Link:
     def heard(self) -> None:
         self.session.heard(self._loop.time())
 
-    def writable(self) -> None:
-        self.wake()
+    writable = wake
 
     def lost(self, reason: str, *, is_final: bool) -> None:
         if is_final:
@@ -313,13 +310,17 @@ class Link:
         if self._welcomed_at:
             self._lost_at, lived = self._loop.time(), self._loop.time() - self._welcomed_at
             self._dials, self._welcomed_at = 0 if lived >= SETTLED else self._dials, 0.0
-        self._failure = reason
+        self._failure = self._failure if self.session.is_ended else reason
         self._close_socket(dial.CLOSE_GOING_AWAY)
-        if self._welcomed is not None and not self._welcomed.done():
-            self._welcomed.set_exception(ConnectionError(reason))
+        self._fail_dial(reason)
         self._handle(self.session.socket_lost(self._loop.time()))
         self._arm()
         self._change()
+
+    def _fail_dial(self, reason: str) -> None:
+        if self._welcomed is not None and not self._welcomed.done():
+            self._welcomed.set_exception(ConnectionError(reason))
+            self._welcomed.exception()  # a dial that fails by itself at this moment does not ask for it
 
     def _handle(self, happened: list[events.Event]) -> None:
         for event in happened:
@@ -378,8 +379,7 @@ class Link:
     def _on_ended(self, event: events.SessionEnded) -> None:
         self._failure = event.reason
         self._close_socket(dial.CLOSE_NORMAL)
-        if self._welcomed is not None and not self._welcomed.done():
-            self._welcomed.set_exception(ConnectionError(event.reason))
+        self._fail_dial(event.reason)
         for stream in self._running.values():
             stream.cancel(frames.Code.LOST)
         self._streams.clear()

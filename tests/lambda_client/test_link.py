@@ -463,6 +463,35 @@ def test_a_session_whose_grace_is_over_cancels_its_streams(function: Make) -> No
         gateway.stop()
 
 
+def test_the_end_of_the_grace_is_the_end_of_a_dial(function: Make) -> None:
+    """The invocation went on, and was billed, until a dial that nobody answered was given up: 5 s."""
+    gateway = LoopbackGateway(options=SessionOptions(grace=0.3, ping=10)).start()
+    try:
+
+        @stream_handler
+        async def endless(request: Request) -> AsyncIterator[str]:
+            yield "x"
+            await asyncio.Event().wait()
+
+        class Mute(deque[tuple[int, dict[str, str]]]):
+            """The gateway stands still while it would answer."""
+
+            def popleft(self) -> tuple[int, dict[str, str]]:
+                time.sleep(3)
+                return super().popleft()
+
+        exchange = gateway.ask()
+        running = function(endless, gateway).invoke(gateway.invite())
+        head_of(exchange)
+        gateway.refuse = Mute([(503, {})])
+        lost_at = time.monotonic()
+        gateway.cut()
+        assert running.result(10)["outcome"].startswith("lost: ")
+        assert 0.25 < time.monotonic() - lost_at < 2.5
+    finally:
+        gateway.stop()
+
+
 class RefusingUntil(deque[tuple[int, dict[str, str]]]):
     """Each dial is answered 503, up to a time."""
 
