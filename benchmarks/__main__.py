@@ -10,6 +10,7 @@ import fcntl
 import importlib
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -49,6 +50,7 @@ def main() -> int:
     except BlockingIOError:
         print("make bench: another run is on; two would measure each other", file=sys.stderr)
         return 1
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that its folder goes with it
     os.sched_setaffinity(0, {LOAD_CORE})
     folder = Path(tempfile.mkdtemp(prefix="dialback-bench-"))
     try:

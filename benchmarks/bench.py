@@ -43,7 +43,7 @@ class Bench:
 
     @property
     def rounds(self) -> int:
-        return 3 if self.quick else 7
+        return 3 if self.quick else 5
 
     def of(self, quick: T, whole: T) -> T:
         return quick if self.quick else whole

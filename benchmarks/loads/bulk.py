@@ -20,7 +20,7 @@ FLAT: Final = 16.0  # MiB
 
 
 def run(bench: Bench) -> None:
-    total = bench.of(GIB // 4, GIB)
+    total = bench.of(GIB // 4, GIB // 2)
     columns = (
         Column("cpu", "s/GiB", 3, ratio=True),
         Column("rate", "MB/s", 0),

@@ -39,6 +39,7 @@ async def application(scope: dict[str, Any], receive: Receive, send: Send) -> No
 async def ticks(count: int, interval: float, wait: float, send: Send) -> None:
     loop = asyncio.get_running_loop()
     due = loop.time() + wait
+    await send({"type": "http.response.body", "body": bodies.tick(), "more_body": True})
     for _ in range(count):
         await asyncio.sleep(due - loop.time())
         await send({"type": "http.response.body", "body": bodies.tick(), "more_body": True})

@@ -1,7 +1,8 @@
 """The responses, the same for everybody who serves them:
 
-`/tiny` a few bytes · `/bulk?size=` so many bytes in chunks of 64 KiB · `/ticks?count=&interval=&wait=` 100 bytes every
-`interval` seconds, the first after `wait`, each with the time at which it was handed over · `/sink` counts an upload.
+`/tiny` a few bytes · `/bulk?size=` so many bytes in chunks of 64 KiB · `/sink` counts an upload ·
+`/ticks?count=&interval=&wait=` 100 bytes at once, then after `wait` seconds and every `interval` seconds, each with the
+time at which it was handed over.
 """
 
 from __future__ import annotations

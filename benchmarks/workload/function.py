@@ -18,6 +18,7 @@ async def bulk(size: int) -> AsyncIterator[bytes]:
 async def ticks(count: int, interval: float, wait: float) -> AsyncIterator[bytes]:
     loop = asyncio.get_running_loop()
     due = loop.time() + wait
+    yield bodies.tick()
     for _ in range(count):
         await asyncio.sleep(due - loop.time())
         yield bodies.tick()

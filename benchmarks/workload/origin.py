@@ -21,7 +21,8 @@ TEXT_HEAD: Final = "HTTP/1.1 200 OK\r\ncontent-type: text/plain; charset=utf-8\r
 CHUNKED_HEAD: Final = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 LAST_CHUNK: Final = b"0\r\n\r\n"
 TINY: Final = TEXT_HEAD.format(len(bodies.TINY), bodies.TINY).encode()
-BULK_CHUNK: Final = b"%x\r\n%b\r\n" % (len(bodies.CHUNK), bodies.CHUNK)
+TICK_CHUNK: Final = b"%x\r\n%b\r\n"
+BULK_CHUNK: Final = TICK_CHUNK % (len(bodies.CHUNK), bodies.CHUNK)
 BACKLOG: Final = 4096
 
 
@@ -76,7 +77,7 @@ class Origin(asyncio.Protocol):
             self._bulk = iter(bodies.bulk(int(wanted["size"])))
             self._send_bulk()
         else:
-            self._transport.write(CHUNKED_HEAD)
+            self._transport.write(CHUNKED_HEAD + TICK_CHUNK % (bodies.TICK_SIZE, bodies.tick()))
             due = self._loop.time() + wanted["wait"]
             self._timer = self._loop.call_at(due, self._tick, due, wanted["interval"], int(wanted["count"]))
 
@@ -102,7 +103,7 @@ class Origin(asyncio.Protocol):
         if not left:
             self._transport.write(LAST_CHUNK)
             return
-        self._transport.write(b"%x\r\n%b\r\n" % (bodies.TICK_SIZE, bodies.tick()))
+        self._transport.write(TICK_CHUNK % (bodies.TICK_SIZE, bodies.tick()))
         due += interval
         self._timer = self._loop.call_at(due, self._tick, due, interval, left - 1)
 
