@@ -287,12 +287,13 @@ async def frames(number: int, seed: int, caplog: pytest.LogCaptureFixture, capsy
             await it.token()
             (genuine,) = it.endpoint._invitations._out.values()
             pool = it.gateway._pools["trap"]
-            for is_leased, said in examples:
+            for index, (is_leased, said) in enumerate(examples):
                 while is_leased and not pool.waiting:  # a request, for the lease to bring a stream
                     it._asking.add(asyncio.create_task(it._ask()))
                     await asyncio.sleep(0.005)
                 # One that no invocation carries: each of these needs one, and dials at once.
-                token, issued = it.endpoint._invitations.issue("trap", KEYRING, type(genuine.start)())
+                start = type(genuine.start)(-1 - index, genuine.start.began)
+                token, issued = it.endpoint._invitations.issue("trap", KEYRING, start)
                 dial = first_dial(token)
                 streams += await closed_as_documented(it, dial, is_leased, said)
                 it.endpoint._invitations.withdraw(issued)
