@@ -20,6 +20,7 @@ from typing import Final
 
 from benchmarks import report
 from benchmarks.bench import Bench
+from benchmarks.figures import NOISY
 from benchmarks.process import LOAD_CORE, REPOSITORY
 
 LOADS: Final = (
@@ -71,7 +72,7 @@ def run(bench: Bench, names: list[str]) -> int:
             traceback.print_exc()
             broken.append(name)
     text = report.text(bench, time.monotonic() - began, broken)
-    noisy = [target.text for target in bench.targets if target.verdict() == "too noisy to say"]
+    noisy = [target.text for target in bench.targets if target.verdict(bench.disturbance) == NOISY]
     if names:
         print(text)
     else:

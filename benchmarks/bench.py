@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -40,6 +41,11 @@ class Bench:
     tables: list[Table] = field(default_factory=list)
     targets: list[Target] = field(default_factory=list)
     disturbances: list[float] = field(default_factory=list)
+
+    @property
+    def disturbance(self) -> float:
+        """Share of the measured core that others had, in the median of the loads."""
+        return statistics.median(self.disturbances or [0.0])
 
     @property
     def rounds(self) -> int:

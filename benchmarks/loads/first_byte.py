@@ -55,4 +55,6 @@ def run(bench: Bench) -> None:
         " part of the ratio is the function's, not the gateway's."
     )
     bench.tables.append(table)
-    bench.targets.append(Target("2", "first byte, p50, sequential", table, "dialback", "p50", TARGET, base="nginx"))
+    bench.targets.append(
+        Target("2", "first byte, p50, sequential", table, "dialback", "p50", TARGET, base="nginx", is_time=True)
+    )

@@ -62,4 +62,6 @@ def run(bench: Bench) -> None:
             )
     bench.tables.append(table)
     bench.targets.append(Target("4", "small chunks, CPU", table, "dialback", "cpu", CPU_TARGET, unit=" µs"))
-    bench.targets.append(Target("4", "small chunks, delay p99", table, "dialback", "p99", DELAY_TARGET, base="nginx"))
+    bench.targets.append(
+        Target("4", "small chunks, delay p99", table, "dialback", "p99", DELAY_TARGET, base="nginx", is_time=True)
+    )

@@ -54,3 +54,12 @@ def test_a_table_has_a_ratio_beside_each_figure_that_wants_one() -> None:
     lines = list(target([20, 20, 20], [10, 10, 10], 1).table.markdown())
     assert lines[0] == "| | cpu, µs | × nginx |"
     assert "| dialback | 20.0 ±0% | 2.00 |" in lines
+
+
+def test_a_miss_of_the_clock_is_no_miss_where_others_had_the_machine() -> None:
+    table = target([80, 81, 82], [10, 10, 10], 4.5).table
+    late = Target("1", "p99", table, "dialback", "cpu", 4.5, base="nginx", is_time=True)
+    soon = Target("1", "p99", table, "dialback", "cpu", 10, base="nginx", is_time=True)
+    assert [late.verdict(share) for share in (0.0, 0.5)] == ["missed", "too noisy to say"]
+    assert soon.verdict(0.5) == "met"
+    assert target([80, 81, 82], [10, 10, 10], 4.5).verdict(0.5) == "missed"
