@@ -52,7 +52,8 @@ class LinkOwner(Protocol):
         """The function refuses what it is given."""
 
     def link_parked(self, link: Link) -> None: ...
-    def link_ended(self, link: Link) -> None: ...
+    def link_ended(self, link: Link, reason: str) -> None:
+        """`reason` is for the log."""
 
 
 class Link:
@@ -245,7 +246,7 @@ class Link:
     def _fail(self, code: int, text: str) -> None:
         """The peer broke the protocol. `text` is ours and holds nothing of what was received."""
         log.warning("link.protocol_error", session=self.session.id.hex(), code=code, error=text)
-        self._end(code, "protocol error", text)
+        self._end(code, f"protocol error: {text}", text)
 
     def _end(self, code: int, reason: str, text: str = "") -> None:
         socket, self._socket = self._socket, None
@@ -342,7 +343,7 @@ class Link:
                 timer.cancel()
         self._timer = self._parked = self._flush = None
         self._forget(self)
-        self._owner.link_ended(self)
+        self._owner.link_ended(self, event.reason)
 
 
 def _refuse(link: Link, event: Any) -> None:

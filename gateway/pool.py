@@ -163,9 +163,10 @@ class Pool:
             self.starts.finishes(start)
         self.starts_changed()
 
-    def link_ended(self, link: Link) -> None:
+    def link_ended(self, link: Link, reason: str) -> None:
         self._forget(link)
         self._parked.discard(link)
+        self.starts.session_ended(link.session.id, reason)
         self.starts_changed()
 
     def stream_refused(self, link: Link) -> None:

@@ -49,6 +49,10 @@ FAILURES: Final[dict[Outcome, Failure]] = {
     Outcome.UNREACHABLE: Failure(Problem("invoke-failed"), True),
 }
 """All but THROTTLED, which is the ceiling's business: the request waits on."""
+LINK_ENDED: Final = Failure(
+    Problem("invoke-failed", "The function dialled back, and left before it took a request."), True
+)
+"""A dial, and the end of its session before the lease."""
 LATE: Final = Failure(Problem("dial-back-timeout"))
 """No dial in time; the lease would still be welcome."""
 

@@ -18,7 +18,7 @@ from gateway.config import FunctionConfig
 from gateway.dialback import Link
 from gateway.invitations import FIRST_PRESENTATION, Invitations, Issued
 from gateway.invoke.answer import Answer, Invoker, Outcome
-from gateway.retry import FAILURES, LATE, Failure
+from gateway.retry import FAILURES, LATE, LINK_ENDED, Failure
 from protocol.invitation import Keyring
 
 log = structlog.get_logger("dialback.pool")
@@ -131,6 +131,12 @@ class Starts:
         self.breaker.succeeded()
         return asyncio.get_running_loop().time() - start.began
 
+    def session_ended(self, session: bytes, reason: str) -> None:
+        """No lease comes of what it had presented: an invitation is its first session's for ever."""
+        for start in [start for start in self._coming if start.issued is not None and start.issued.owner == session]:
+            self._coming.discard(start)
+            self._failed(LINK_ENDED, "link-ended", f"it dialled back, but its link ended before its lease: {reason}")
+
     def finishes(self, start: Start) -> None:
         """Its environment is about to be free: an invocation in this moment would start another, and cold."""
         if start in self._running and start not in self._finishing:
@@ -147,6 +153,7 @@ class Starts:
 
     async def stop(self) -> None:
         """End all. Idempotent."""
+        self._coming.clear()
         self.ceiling.close()
         self.breaker.close()
         for timer in self._finishing.values():
@@ -214,5 +221,7 @@ class Starts:
         if start not in self._coming:
             return
         self._coming.discard(start)  # its lease would still be welcome
-        self._failed(LATE, "late", f"it did not dial back in {self._function.timeouts.dial_back:g} s")
+        has_dialled = start.issued is not None and start.issued.owner is not None
+        missed = "dialled back, but offered no lease" if has_dialled else "did not dial back"
+        self._failed(LATE, "late", f"it {missed} in {self._function.timeouts.dial_back:g} s")
         self._owner.starts_changed()

@@ -488,6 +488,7 @@ async def test_a_mistake_with_a_lease_ends_its_link_and_is_told(monkeypatch: pyt
         patch.setattr(Pool, "lease_offered", broken)
         async with whole(url_of(environment, Environment()), retry=NOT_AGAIN) as it:
             assert (await asyncio.wait_for(it.get(), 5))[0] == 502
+            await asyncio.wait_for(it.url.ended.wait(), 5)
             assert environment.close_code == 4002
             patch.undo()
             assert (await it.get())[0] == 200

@@ -25,8 +25,18 @@ from gateway.invoke import function_url
 from gateway.invoke.answer import Outcome
 from protocol.frames import Code
 from tests.gateway.certificate import Authority
-from tests.gateway.environment_fake import LOOPBACK, Environment, FunctionUrl, Served, leave_it, name_it
+from tests.gateway.environment_fake import (
+    LOOPBACK,
+    Environment,
+    FunctionUrl,
+    Served,
+    first_dial,
+    leave_it,
+    name_it,
+    open_socket,
+)
 from tests.gateway.function_fake import eventually
+from tests.gateway.raw_link import close_code, welcome
 from tests.gateway.whole_gateway import Whole, first_stream, gateway_for, url_of, whole
 
 BAD_GATEWAY = {"status": 502, "headers": {"x-amzn-requestid": "11-22", "x-amzn-errortype": "Runtime.ImportModuleError"}}
@@ -149,6 +159,49 @@ async def test_the_log_names_class_and_cause_and_the_client_gets_neither() -> No
     assert line["detail"] == "status 502, x-amzn-requestid 11-22, x-amzn-errortype Runtime.ImportModuleError"
     assert json.loads(text)["instance"].endswith(request_id)
     assert "11-22" not in text and "Runtime" not in text
+
+
+async def test_a_session_that_ends_before_its_lease_holds_nobody_up() -> None:
+    """It had presented its invitation and sent text; its invocation goes on, and nobody waits for that one any more."""
+    environment, goes_on = Environment(), asyncio.Event()
+
+    async def behave(token: str) -> web.StreamResponse:
+        assert url.gateway is not None
+        if url.invited.qsize() > 1:
+            return web.json_response(await environment.invoke(url.gateway, token))
+        async with await open_socket(url.gateway, first_dial(token).to_headers()) as socket:
+            await socket.send("hello")
+            assert await close_code(socket) == 1003
+        await goes_on.wait()
+        return web.json_response({"dialback": 1})
+
+    url = FunctionUrl(behave=behave)
+    url.environments.append(environment)
+    with capture_logs() as lines:
+        async with whole(url, timeouts=TimeoutsConfig(dial_back=300, queue_wait=300)) as it:
+            status, _ = await asyncio.wait_for(it.get(), 60)
+            assert (status, it.url.invited.qsize(), it.pool.starts.running) == (200, 2, 2)
+            goes_on.set()
+    (line,) = [line for line in lines if line["event"] == "invocation.failed"]
+    assert line["outcome"] == "link-ended" and line["detail"].endswith(
+        "before its lease: protocol error: a text message"
+    )
+
+
+async def test_sessions_that_all_end_before_their_leases_are_a_502() -> None:
+    async def behave(token: str) -> web.StreamResponse:
+        assert url.gateway is not None
+        async with await open_socket(url.gateway, first_dial(token).to_headers()) as socket:
+            await welcome(socket)
+            await socket.close(1000)
+        await goes_on.wait()
+        return web.json_response({"dialback": 1})
+
+    goes_on, url = asyncio.Event(), FunctionUrl(behave=behave)
+    async with whole(url, timeouts=TimeoutsConfig(dial_back=300, queue_wait=300), retry=RetryConfig(count=1)) as it:
+        assert await asyncio.wait_for(it.problem(), 60) == (502, "invoke-failed")
+        assert it.url.invited.qsize() == 2 and it.pool.starts.coming == 0
+        goes_on.set()
 
 
 # Ways to fail before HTTP
