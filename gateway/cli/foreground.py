@@ -109,5 +109,6 @@ def explain_bind(fault: OSError, flags: dict[str, tuple[str, int]], advice: Call
     if fault.errno in (errno.EACCES, errno.EPERM):
         return CommandBroke(f"port {port} needs more rights than this user has. Type: {advice(flag, 8080)}")
     if fault.errno == errno.EADDRNOTAVAIL or isinstance(fault, socket.gaierror):
-        return CommandBroke(f"this machine has no address {host}; {flag} must name one of its own")
+        named_by = "--host" if flag == "--port" else flag
+        return CommandBroke(f"this machine has no address {host}; {named_by} must name one of its own")
     return CommandBroke(f"cannot listen on {host}, port {port}: {fault.strerror or fault}")

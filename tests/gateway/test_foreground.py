@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 
@@ -134,3 +135,12 @@ def test_why_an_address_cannot_be_had(fault: OSError, said: str) -> None:
     failure = explain_bind(fault, flags, lambda flag, port: f"{flag} {port}")
     assert said in failure.message
     assert failure.exit_code == 1
+
+
+@pytest.mark.parametrize("flag", ["--host", "--listen"])
+def test_an_address_that_is_not_here_is_the_fault_of_the_flag_that_named_it(flag: str) -> None:
+    fault = OSError(errno.EADDRNOTAVAIL, "error while attempting to bind on address ('10.9.9.9', 80)")
+    flags = {"--port" if flag == "--host" else flag: ("10.9.9.9", 80)}
+    assert explain_bind(fault, flags, lambda flag, port: "").message.endswith(
+        f"no address 10.9.9.9; {flag} must name one of its own"
+    )
