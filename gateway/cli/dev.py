@@ -49,13 +49,19 @@ class DevOptions:
 
 
 class SourceFilter(DefaultFilter):
-    """Saved source files: without editors' temporary files, tool caches, virtual environments and what is hidden."""
+    """Saved source files: without editors' temporary files, tool caches, virtual environments and what is hidden.
 
-    def __init__(self, root: Path) -> None:
+    A folder that is moved tells nothing of the files in it: that of the handler counts as the handler itself.
+    """
+
+    def __init__(self, target: Target) -> None:
         super().__init__()
-        self._root = root
+        self._root = target.root
+        self._folders = frozenset(target.file.parents)
 
     def __call__(self, change: Change, path: str) -> bool:
+        if change is not Change.modified and Path(path) in self._folders:
+            return True
         inside = Path(path).relative_to(self._root)
         is_hidden = any(part.startswith(".") for part in inside.parts)
         return inside.suffix in RELOADED_SUFFIXES and not is_hidden and super().__call__(change, path)
@@ -129,7 +135,7 @@ class DevLoop:
             return
         root = self._target.root
         try:
-            async for changes in awatch(root, watch_filter=SourceFilter(root)):
+            async for changes in awatch(root, watch_filter=SourceFilter(self._target)):
                 names = ", ".join(sorted({str(Path(path).relative_to(root)) for _, path in changes})[:SHOWN_CHANGES])
                 if fault := await self._fault(service, settings):
                     self._log.error(f"saved {names}: the new code cannot run, the old code goes on:\n{fault}")

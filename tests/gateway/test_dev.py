@@ -127,6 +127,22 @@ def test_code_that_cannot_run_changes_nothing_and_is_shown(app: Path, get: Get) 
         assert get(url).read() == b"mended"
 
 
+@pytest.mark.parametrize("moved", ["part/app.py", "part"])
+def test_a_handler_that_is_moved_away_is_told_and_the_old_code_goes_on(app: Path, get: Get, moved: str) -> None:
+    """With its folder, too: then nothing is said of the file itself."""
+    there, away = app.parent / moved, (app.parent / moved).with_name("moved.py")
+    (app.parent / "part").mkdir()
+    app.rename(app.parent / "part/app.py")
+    with Command("dev", "part/app.py:handler", "--port", "0", cwd=app.parent) as command:
+        url = command.ready()
+        there.rename(away)
+        command.wait_for("app.py cannot be read: No such file")
+        assert get(url).read() == b"first"
+        away.rename(there)
+        command.wait_for("new requests get the new code")
+        assert get(url).read() == b"first"
+
+
 def test_a_module_beside_the_handler_reloads_it_and_what_is_no_source_does_not(app: Path, get: Get) -> None:
     helper = app.parent / "words.py"
     helper.write_text("WORD = 'one'")
