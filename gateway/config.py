@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import cast
@@ -268,19 +268,14 @@ class Config:
         problems = []
         for route in self.routes:
             if route.function not in self.functions:
-                known = ", ".join(sorted(self.functions)) or "none"
-                text = (
-                    f"a route for {route.path or '/'} names the function {route.function!r}; the functions are: {known}"
-                )
-                problems.append(ConfigProblem(f"routes to {route.function}", text))
+                problems.append(unknown_function(f"a route for {route.path or '/'}", route.function, self.functions))
         try:
             self.route_table()
         except RouteFault as fault:
             problems.append(ConfigProblem("routes", str(fault)))
-        if unreached := sorted(set(self.functions) - {route.function for route in self.routes}):
-            add = "\n".join(f'[[routes]]\npath = "/{name}"\nfunction = "{name}"' for name in unreached)
-            text = f"no route leads to: {', '.join(unreached)}"
-            problems.append(ConfigProblem("routes", text, f"add:\n{add}"))
+        for name in sorted(set(self.functions) - {route.function for route in self.routes}):
+            add = f'add:\n[[routes]]\npath = "/{name}"\nfunction = "{name}"'
+            problems.append(ConfigProblem(reach_key(name), f"no route leads to: {name}", add))
         return problems
 
     def _tls_problems(self) -> list[ConfigProblem]:
@@ -302,6 +297,17 @@ class Config:
                 text = f"{_files(invoke=invoke)} cannot be used: {fault}"
                 problems.append(ConfigProblem("invoke.cert" if invoke.cert else "invoke.ca", text))
         return problems
+
+
+def reach_key(name: str) -> str:
+    """The key of the problem that no route leads to a function."""
+    return f"routes to {name}"
+
+
+def unknown_function(what: str, name: str, functions: Iterable[str]) -> ConfigProblem:
+    """`what` leads to a function that is none of `functions`."""
+    known = ", ".join(sorted(functions)) or "none"
+    return ConfigProblem(reach_key(name), f"{what} names the function {name!r}; the functions are: {known}")
 
 
 def _files(**table: TlsConfig | InvokeConfig) -> str:

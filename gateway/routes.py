@@ -54,12 +54,15 @@ class Routes:
     def __init__(self, routes: Iterable[Route]) -> None:
         """Raises `RouteFault` where two routes match the same requests."""
         self._by_host: dict[str, list[tuple[bytes, Route]]] = {}
+        doubles: list[str] = []
         for route in routes:
             paths = self._by_host.setdefault(route.host, [])
             path = route.path.encode("ascii")
             if any(path == other for other, _ in paths):
-                raise RouteFault(f"two routes have path {route.path or '/'!r} and host {route.host or 'any'!r}")
+                doubles.append(f"two routes have path {route.path or '/'!r} and host {route.host or 'any'!r}")
             paths.append((path, route))
+        if doubles:
+            raise RouteFault("\n".join(dict.fromkeys(doubles)))
         for paths in self._by_host.values():
             paths.sort(key=lambda pair: len(pair[0]), reverse=True)
 

@@ -31,6 +31,8 @@ from gateway.config import (
     SessionConfig,
     TimeoutsConfig,
     TlsConfig,
+    reach_key,
+    unknown_function,
 )
 from gateway.keys import Key, Secret, ValueFault
 from gateway.routes import Route, RouteFault
@@ -60,12 +62,13 @@ class _Loader:
         self._file = file
         self._folder = file.parent if file else Path()
         self._problems: dict[str, ConfigProblem] = {}
+        self._meant: set[str] = set()  # what is no problem of its own: a route that is wrong leads there
 
     def load(self) -> Config:
         document = self._read_file()
         self._top = self._flatten(document, (*keys.GATEWAY_KEYS, *keys.FUNCTION_KEYS), "", ("functions", "routes"))
         functions = self._functions(document.get("functions", {}))
-        routes = self._routes(document.get("routes", []))
+        routes = self._routes(document.get("routes", []), functions)
         for default in keys.FUNCTION_KEYS:
             self._value(default)  # what no function takes must be right all the same
         if not functions:
@@ -95,7 +98,8 @@ class _Loader:
             )
         except ConfigError as error:
             for problem in error.problems:
-                self._report(problem)
+                if problem.key not in self._meant:
+                    self._report(problem)
         if config is None or self._problems:
             raise ConfigError(list(self._problems.values()))
         return config
@@ -291,7 +295,7 @@ class _Loader:
             self._report(ConfigProblem(variable_key(variable), text, f'type: export {variable}="$(dialback secret)"'))
         return secret
 
-    def _routes(self, entries: object) -> list[Route]:
+    def _routes(self, entries: object, functions: Iterable[str]) -> list[Route]:
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             self._report(ConfigProblem("routes", f"{self._file}: routes must be tables: [[routes]]"))
             return []
@@ -310,7 +314,12 @@ class _Loader:
             try:
                 routes.append(Route(function, path, host or "", leaves or "", grace))
             except RouteFault as fault:
-                self._report(ConfigProblem("routes", f"{self._file}: {where.rstrip('.')}: {fault}"))
+                named = where.rstrip(".")
+                self._report(ConfigProblem(named, f"{self._file}: {named}: {fault}"))
+                if function in functions:
+                    self._meant.add(reach_key(function))
+                else:
+                    self._report(unknown_function(f"{self._file}: {named}", function, functions))
         return routes
 
     def _report(self, problem: ConfigProblem) -> None:
@@ -328,5 +337,7 @@ def variable_key(variable: str) -> str:
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    prefix = keys.ENVIRONMENT_PREFIX if name.startswith(keys.ENVIRONMENT_PREFIX) else ""
+    spelled = {other.removeprefix(prefix): other for other in known}  # what all share makes nothing alike
+    matches = [spelled[near] for near in difflib.get_close_matches(name.removeprefix(prefix), spelled, n=1, cutoff=0.6)]
     return f"; did you mean {matches[0]}?" if matches else "; docs/configuration.md has all of them"

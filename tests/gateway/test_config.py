@@ -132,6 +132,46 @@ def test_an_unknown_variable_is_an_error_that_names_the_nearest() -> None:
     assert said == "DIALBACK_LINGR is no variable of the configuration; did you mean DIALBACK_LINGER?"
 
 
+def test_what_is_near_to_nothing_is_told_without_a_guess() -> None:
+    (said,) = problems(flags=MINIMUM, DIALBACK_SECRET=SECRET, DIALBACK_FOO="1")
+    assert said == "DIALBACK_FOO is no variable of the configuration; docs/configuration.md has all of them"
+
+
+def test_all_that_is_wrong_with_routes_is_said_at_once(tmp_path: Path) -> None:
+    """Whatever else is: a route to an unknown function was told when its path, and every other route's, was right."""
+    text = f"""
+        lingr = 1
+        [functions.a]
+        url = "{URL}"
+        [functions.b]
+        url = "{URL}"
+        [[routes]]
+        path = "a"
+        function = "a"
+        [[routes]]
+        path = "c"
+        function = "c"
+        [[routes]]
+        path = "/d"
+        function = "d"
+        [[routes]]
+        path = "/d"
+        function = "d"
+        """
+    said = "\n".join(problems(file=written(tmp_path, text), DIALBACK_SECRET=SECRET))
+    for expected in (
+        "did you mean linger?",
+        "routes[0]: path 'a' must begin with /",
+        "routes[1]: path 'c' must begin with /",
+        "routes[1] names the function 'c'; the functions are: a, b",
+        "a route for /d names the function 'd'",
+        "two routes have path '/d'",
+        "no route leads to: b",
+    ):
+        assert said.count(expected) == 1, said
+    assert "no route leads to: a" not in said, "one does, once its path is right"
+
+
 def test_variables_of_others_are_let_be() -> None:
     environ = {
         "DIALBACK_SECRET": SECRET,
@@ -216,7 +256,7 @@ def test_a_value_of_the_wrong_type_is_refused(tmp_path: Path, text: str) -> None
         ("[functions.a]", "has no url"),
         (f"[functions.a]\nurl = '{URL}'\nsecret = '{SECRET}'\nsecret_env = 'X'", "keep one"),
         (f"[functions.a]\nurl = '{URL}'\n[[routes]]\nfunction = 'b'", "the functions are: a"),
-        (f"[functions.a]\nurl = '{URL}'\n[functions.b]\nurl = '{URL}'", "no route leads to: a, b"),
+        (f"[functions.a]\nurl = '{URL}'\n[functions.b]\nurl = '{URL}'", "no route leads to: b"),
         (f"[functions.a]\nurl = '{URL}'\n[[routes]]\npath = '/_dialback'\nfunction = 'a'", "belongs to the gateway"),
         (f"[functions.a]\nurl = '{URL}'\n[[routes]]\npath = '/x'", "routes[0].function is missing"),
         (f"function_url = '{URL}'\ntls.cert = 'a.pem'", 'tls.key = "key.pem"'),
