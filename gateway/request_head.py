@@ -84,7 +84,7 @@ def _check_sizes(method: str, target: bytes, fields: list[Pair], limits: HttpLim
     if size > limits.header_field and any(len(name) + len(value) > limits.header_field for name, value in fields):
         raise _refusal("header-too-large", f"A field may have {limits.header_field} bytes.")
     if line + LINE_END + size + FIELD_OVERHEAD * len(fields) > limits.head:
-        raise _refusal("header-too-large", f"All fields together may have {limits.head} bytes.")
+        raise _refusal("header-too-large", f"The request line and all fields together may have {limits.head} bytes.")
 
 
 def _origin_form(target: bytes) -> tuple[bytes, bytes | None]:

@@ -56,7 +56,7 @@ BAD_REQUESTS: dict[str, tuple[bytes, int]] = {
     "a TLS hello": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(64)), 400),
     "HTTP/0.9": (b"GET /echo-me-not\r\n\r\n", 505),
     "HTTP/2's preface": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
-    "a version that is none": (b"GET / HTTP/3.0\r\n" + HOST + b"\r\n", 400),
+    "a version that is not spoken": (b"GET / HTTP/3.0\r\n" + HOST + b"\r\n", 505),
     "no host": (b"GET / HTTP/1.1\r\n\r\n", 400),
     "two hosts": (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
     "a bare line feed": (b"GET / HTTP/1.1\nHost: test\n\n", 400),

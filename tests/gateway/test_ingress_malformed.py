@@ -36,7 +36,10 @@ REFUSED = {
     "HTTP/2 preface": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "bad-request"),
     "HTTP/2.0 in a request line": (get(b"GET / HTTP/2.0"), "version-not-supported"),
     "HTTP/0.9": (b"GET /\r\n\r\n", "version-not-supported"),
-    "HTTP/1.2": (get(b"GET / HTTP/1.2"), "bad-request"),
+    "HTTP/1.2": (get(b"GET / HTTP/1.2"), "version-not-supported"),
+    "HTTP/9.9": (get(b"GET / HTTP/9.9"), "version-not-supported"),
+    "HTTP/1.2 and a field that is none": (get(b"GET / HTTP/1.2", b"abc\r\n"), "version-not-supported"),
+    "a version that is none": (get(b"GET / HTTP/1.x"), "bad-request"),
     "ICE": (get(b"SOURCE / ICE/1.0"), "bad-request"),
     "unknown method": (get(b"FROB / HTTP/1.1"), "not-implemented"),
     "lower-case method": (get(b"get / HTTP/1.1"), "not-implemented"),
@@ -222,3 +225,13 @@ async def test_the_head_limit_holds_for_trailers() -> None:
         assert (await client.rest()).startswith(b"HTTP/1.1 431 ")
         assert stream.told == ["cancel CANCELLED"]
         await client.close()
+
+
+async def test_a_head_past_its_limit_is_told_that_the_request_line_counts() -> None:
+    """Its fields alone are below the limit."""
+    fields = b"a: %b\r\n" % (b"b" * 15_000) * 3 + b"a: %b\r\n" % (b"b" * 3_000)
+    async with listening(FakePool(answer()), limits=LIMITS) as front:
+        taken = parsed(await front.ask(get(fields=fields + b"Connection: close\r\n")))
+        status, _, body = parsed(await front.ask(get(b"GET /" + b"a" * 15_000 + b" HTTP/1.1", fields)))
+    assert (taken[0], status) == (200, 431)
+    assert json.loads(body)["detail"] == "The request line and all fields together may have 61440 bytes."
