@@ -17,6 +17,7 @@ from gateway.exchange import Exchange
 ACCESS: Final = logging.getLogger("dialback.access")
 HTTP: Final = logging.getLogger("dialback.http")
 REFUSAL_INTERVAL: Final = 1.0  # seconds between lines about bad requests; a flood of them must not become one of lines
+PATH_LENGTH: Final = 512  # characters of a path; 16 KiB of it may have come
 REASON_LENGTH: Final = 200  # characters of a function's reason
 WORTH_A_WARNING: Final = frozenset(("failed", "aborted", "timed_out"))
 
@@ -28,7 +29,7 @@ def access_fields(exchange: Exchange) -> dict[str, object]:
     return {
         "id": exchange.id.hex(),
         "method": exchange.head.method.decode("ascii"),
-        "path": exchange.head.path.decode("ascii", "backslashreplace"),
+        "path": _cut(exchange.head.path.decode("ascii", "backslashreplace")),
         "function": exchange.function,
         "status": exchange.status,
         "state": exchange.state,
@@ -92,6 +93,10 @@ class RefusalLog:
             fields,
             extra={**fields, "event": "request.refused"},
         )
+
+
+def _cut(path: str) -> str:
+    return path if len(path) <= PATH_LENGTH else f"{path[:PATH_LENGTH]}...(+{len(path) - PATH_LENGTH})"
 
 
 def _printable(text: str) -> str:

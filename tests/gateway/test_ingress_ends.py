@@ -276,6 +276,17 @@ async def test_the_log_has_a_line_per_exchange_without_the_query(caplog: pytest.
     assert "secret" not in caplog.text
 
 
+async def test_a_long_path_is_cut_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "dialback.access")
+    async with listening(FakePool(answer()), log=True) as front:
+        for length in (512, 16_000):
+            await front.ask(get(b"GET /" + b"a" * (length - 1) + b" HTTP/1.1", CLOSE))
+    whole, cut = (record.__dict__["path"] for record in caplog.records)
+    assert whole == "/" + "a" * 511
+    assert cut == "/" + "a" * 511 + "...(+15488)"
+    assert len(caplog.records[1].getMessage()) < 1000
+
+
 async def test_stopping_lets_running_requests_end() -> None:
     async with listening(FakePool()) as front:
         busy, idle = await front.connect(), await front.connect()
