@@ -10,15 +10,17 @@ import re
 import secrets
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from benchmarks.process import REPOSITORY, SUBJECT_CORE, Process, free_port
+from benchmarks.process import REPOSITORY, START_SECONDS, SUBJECT_CORE, Process, free_port
 from tests.e2e.process import memory
 
 FUNCTION: Final = "benchmarks/workload/function.py:handler"
+SETTLE: Final = 0.2  # seconds
 READY: Final = r"^Ready: (https?://[\w.:\[\]-]+)"
 NGINX: Final = """
 daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/nginx-error.log;
@@ -54,6 +56,10 @@ class Subject:
     def resident(self) -> float:
         """MiB of memory that the measured process has."""
         return memory(self.measured.pid).resident
+
+    def settle(self) -> None:
+        """Wait until nothing is left of the load before."""
+        time.sleep(SETTLE)
 
     def stop(self) -> None:
         """Idempotent."""
@@ -124,6 +130,13 @@ class Dialback(Subject):
         self.function = function
         super().__init__(name, gateway, port, (function,))
 
+    def settle(self) -> None:
+        """Until the code of every stream has ended: one that finds all places taken by such is refused."""
+        deadline = time.monotonic() + START_SECONDS
+        while self.metrics("dialback_open_streams") and time.monotonic() < deadline:
+            time.sleep(SETTLE)
+        super().settle()
+
     def metrics(self, name: str) -> float:
         """The sum of `dialback_NAME` over all its labels."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}/metrics") as answer:
@@ -168,7 +181,11 @@ def uvicorn(folder: Path) -> Subject:
     """The application served directly: no gateway, no proxy. Pure h11 would be slower than what people install."""
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", "benchmarks.workload.asgi:application", "--port", str(port)]
-    process = Process([*command, "--no-access-log", "--backlog", "4096"], folder / "uvicorn.log", core=SUBJECT_CORE)
+    process = Process(
+        [*command, "--no-access-log", "--backlog", "4096", "--timeout-keep-alive", "600"],
+        folder / "uvicorn.log",
+        core=SUBJECT_CORE,
+    )
     process.listening(port)
     return Subject("uvicorn, direct", process, port)
 

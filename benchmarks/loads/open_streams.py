@@ -12,6 +12,7 @@ from benchmarks.client import TickStreams
 from benchmarks.figures import Column, Table, Target
 
 LINKS: Final = 10
+OPEN: Final = {"linger": 300}  # the links stay leased from round to round
 STREAMS: Final = 10_000
 RATE: Final = 1000  # chunks a second, of all streams together
 SPARE_PLACES: Final = 50  # in each environment
@@ -38,9 +39,12 @@ def run(bench: Bench) -> None:
     for _ in range(bench.of(2, 3)):
         with Subjects() as subjects:
             one = subjects.take(
-                subject.Dialback("dialback", bench.folder, places=STREAMS // LINKS + SPARE_PLACES, environments=LINKS)
+                subject.Dialback(
+                    "dialback", bench.folder, places=STREAMS // LINKS + SPARE_PLACES, environments=LINKS, keys=OPEN
+                )
             )
             TickStreams(one.port, LINKS, 1.0).close()
+            one.settle()
             before = one.resident
             opened = TickStreams(one.port, streams, streams / RATE)
             opened.delays(0.5)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from typing import Final
 
 from benchmarks import subject
@@ -13,9 +12,9 @@ from benchmarks.figures import Column, Table, Target
 
 STREAMS: Final = 1000
 LINKS: Final = 10
+OPEN: Final = {"linger": 300}  # the links stay leased from round to round
 SPARE: Final = 5  # places in each environment: a request that finds none at all is refused, not kept waiting
 INTERVAL: Final = 0.1  # seconds
-SETTLE: Final = 0.5  # seconds for the streams of the round before to end
 CPU_TARGET: Final = 30.0  # µs
 DELAY_TARGET: Final = 3.0
 
@@ -38,14 +37,16 @@ def run(bench: Bench) -> None:
         behind = subjects.take(subject.origin(bench.folder))
         measured = [
             subjects.take(
-                subject.Dialback("dialback", bench.folder, places=STREAMS // LINKS + SPARE, environments=LINKS)
+                subject.Dialback(
+                    "dialback", bench.folder, places=STREAMS // LINKS + SPARE, environments=LINKS, keys=OPEN
+                )
             ),
             subjects.take(subject.nginx(bench.folder, behind.port)),
             subjects.take(subject.aiohttp_proxy(bench.folder, behind.port)),
             subjects.take(subject.uvicorn(bench.folder)),
         ]
         for one in bench.interleaved(measured):
-            time.sleep(SETTLE)
+            one.settle()
             streams = TickStreams(one.port, STREAMS, INTERVAL)
             try:
                 streams.delays(0.3)
