@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from lambda_client.response import await_advice
 from lambda_client.stream import ClientDisconnected, LambdaContext, LengthMismatch, Pair, Stream
 from lambda_client.wire import events, frames
 
@@ -185,7 +186,8 @@ class LinkStream(Stream):
             LOG.error("request %s: %s", self.id, error)
         except BaseException as error:
             if not self.is_cancelled:
-                LOG.exception("request %s: the handler raised %s", self.id, type(error).__name__)
+                said = ": ".join(filter(None, (type(error).__name__, await_advice(error))))
+                LOG.exception("request %s: the handler raised %s", self.id, said)
         # Code that took the end of its time for the end of its response has ended it well.
         has_ended_well = code is frames.Code.NO_ERROR and not self._is_forsaken
         self._end(self._code if self.is_cancelled and not has_ended_well else code)

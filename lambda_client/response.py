@@ -134,7 +134,19 @@ def _prepare_body(body: object) -> tuple[bytes | None, bytes | Iterator[Any] | A
 
 def encode_json(value: object) -> bytes:
     """As JSON in UTF-8. Raises `TypeError`, `ValueError`."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    except TypeError as error:
+        if advice := await_advice(error):
+            raise TypeError(f"{error}: {advice}") from None
+        raise
+
+
+def await_advice(error: BaseException) -> str:
+    """What to write where the handler's or our `json.dumps` met a coroutine; empty for other errors."""
+    if isinstance(error, TypeError) and str(error).endswith("coroutine is not JSON serializable"):
+        return "await it, for example `await request.json()`"
+    return ""
 
 
 def encode_piece(piece: object) -> bytes:

@@ -244,6 +244,13 @@ def _plain(value: Any) -> Any:
     return int(value) if isinstance(value, IntEnum) else value
 
 
+def _fault(name: str, value: Any) -> str:
+    """What the peer would not take, without a byte of it."""
+    if name == "headers" and type(value) is list and len(value) > 2 * MAX_HEADER_FIELDS:
+        return f"{len(value) // 2} header fields; the limit is {MAX_HEADER_FIELDS}"
+    return f"its {name}"
+
+
 def encode(frame: Frame) -> bytes:
     """The frame's message. Raises `LocalError` when a field is not what the peer takes, or the whole is too large."""
     if isinstance(frame, Data):
@@ -256,7 +263,7 @@ def encode(frame: Frame) -> bytes:
         if type(value) not in _PLAIN_TYPES:
             value = _plain(value)
         if not check(value):
-            raise LocalError(f"a malformed {type(frame).__name__}")
+            raise LocalError(f"a malformed {type(frame).__name__}: {_fault(name, value)}")
         values.append(value)
     try:
         message: bytes = _PACK(values)

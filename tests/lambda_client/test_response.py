@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 
-from lambda_client import Response
+from lambda_client import Request, Response, stream_handler
 from lambda_client.response import Prepared, prepare, prepare_lambda
+from lambda_client.testing import TestClient
 
 
 def headers_of(prepared: Prepared) -> dict[bytes, bytes]:
@@ -128,6 +130,27 @@ def test_what_is_no_response_is_named(returned: Any, message: str) -> None:
 def test_a_coroutine_that_nobody_awaited_is_named() -> None:
     with pytest.raises(TypeError, match="an `await` is missing"):
         prepare(forgotten())
+
+
+def test_a_coroutine_within_json_is_told_to_be_awaited() -> None:
+    inner = forgotten()
+    with pytest.raises(TypeError, match="coroutine is not JSON serializable: await it, for example `await request"):
+        prepare({"a": [inner]})
+    inner.close()
+
+
+def test_a_coroutine_in_the_handlers_own_json_is_told_to_be_awaited(caplog: pytest.LogCaptureFixture) -> None:
+    @stream_handler
+    async def handler(request: Request) -> str:
+        forgotten = request.json()
+        try:
+            return json.dumps({"said": forgotten})
+        finally:
+            forgotten.close()
+
+    with TestClient(handler) as client:
+        assert client.request("POST", "/", content="1").status == 502
+    assert "the handler raised TypeError: await it, for example `await request.json()`" in caplog.text
 
 
 @pytest.mark.parametrize(

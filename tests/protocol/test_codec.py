@@ -106,8 +106,10 @@ def test_a_head_of_64_kib_is_the_largest() -> None:
 def test_2048_header_fields_are_the_most() -> None:
     most = fr.Response(1, 200, [(b"a", b"b")] * fr.MAX_HEADER_FIELDS, {})
     assert decode(encode(most)) == most
-    with pytest.raises(LocalError):
+    with pytest.raises(LocalError, match="a malformed Response: 2049 header fields; the limit is 2048"):
         encode(fr.Response(1, 200, [(b"a", b"b")] * (fr.MAX_HEADER_FIELDS + 1), {}))
+    with pytest.raises(LocalError, match="a malformed Response: its status"):
+        encode(fr.Response(1, 600))
     with pytest.raises(ProtocolError):
         decode(msgpack.packb([0x11, 1, 200, [b"a", b"b"] * (fr.MAX_HEADER_FIELDS + 1), {}]))
 
