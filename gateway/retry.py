@@ -41,6 +41,7 @@ FAILURES: Final[dict[Outcome, Failure]] = {
     Outcome.FORBIDDEN: Failure(Problem("invoke-failed", "The gateway may not invoke the function.")),
     Outcome.FOREIGN: Failure(Problem("invoke-failed", "What was invoked is not a stream_handler.")),
     Outcome.ERROR: Failure(Problem("function-error"), True),
+    Outcome.UNSIGNED: Failure(Problem("invoke-failed", "The gateway could not sign the invocation."), True),
     Outcome.DNS: Failure(Problem("invoke-failed"), True),
     Outcome.CONNECTION_REFUSED: Failure(Problem("invoke-failed"), True),
     Outcome.TLS: Failure(Problem("invoke-failed")),

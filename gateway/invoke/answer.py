@@ -20,6 +20,7 @@ class Outcome(Enum):
     FORBIDDEN = "forbidden"  # the platform does not let this gateway call the function: nothing ran
     FOREIGN = "foreign"  # something answered, but not our handler
     ERROR = "error"  # the function failed: raised, ended, timed out
+    UNSIGNED = "unsigned"  # the gateway's AWS credentials cannot be had: nothing was sent
     DNS = "dns"  # its host has no address: nothing ran
     CONNECTION_REFUSED = "connection-refused"  # nobody listens there: nothing ran
     TLS = "tls"  # who is there cannot prove to be it: nothing ran

@@ -19,7 +19,7 @@ from aiohttp import abc
 from multidict import CIMultiDictProxy
 
 from gateway.invoke.answer import LOGGED, Answer, Outcome, read_forbidden, read_returned
-from gateway.invoke.sigv4 import Signer
+from gateway.invoke.sigv4 import Signer, SigningFailed
 from protocol.invitation import INVITATION_CONTENT_TYPE, INVITATION_KEY
 
 CONNECT_TIMEOUT: Final = 10.0  # seconds
@@ -71,8 +71,11 @@ class FunctionUrl:
     async def invoke(self, token: str) -> Answer:
         body = json.dumps({INVITATION_KEY: token}).encode()
         headers = {"Content-Type": INVITATION_CONTENT_TYPE, "User-Agent": "dialback"}
-        if self._signer is not None:
-            headers = await self._signer.sign(self._url, headers, body)
+        try:
+            if self._signer is not None:
+                headers = await self._signer.sign(self._url, headers, body)
+        except SigningFailed as error:
+            return Answer(Outcome.UNSIGNED, " ".join(str(error).split())[:LOGGED])
         try:
             async with self._session.post(self._url, data=body, headers=headers, allow_redirects=False) as response:
                 return _judge(response.status, response.headers, await _read(response.content))

@@ -21,6 +21,10 @@ _AWS_HOST: Final = re.compile(r"[a-z0-9]+\.lambda-url\.([a-z0-9-]+)\.on\.aws")
 LOOK_AGAIN: Final = 60.0  # seconds between two searches for credentials that were not there
 
 
+class SigningFailed(Exception):
+    """There ought to be credentials, and they cannot be had; the text says why, for the log."""
+
+
 class Signer:
     """Signs for one region with the credentials that boto3 finds, renewed as they expire. Ends with its invoker.
 
@@ -39,9 +43,17 @@ class Signer:
         return None if match is None else cls(match[1])
 
     async def sign(self, url: str, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
-        """The headers of a POST, with those of its signature where there are credentials."""
+        """The headers of a POST, with those of its signature where there are credentials. Raises `SigningFailed`."""
         # Looking and renewing may ask a metadata service over HTTP, and block.
-        return await asyncio.to_thread(self._sign, url, dict(headers), body)
+        return await asyncio.to_thread(self._try_to_sign, url, dict(headers), body)
+
+    def _try_to_sign(self, url: str, headers: dict[str, str], body: bytes) -> dict[str, str]:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            return self._sign(url, headers, body)
+        except (BotoCoreError, ClientError) as error:  # the second: STS refuses
+            raise SigningFailed(f"no AWS credentials: {type(error).__name__}: {error}") from None
 
     def _sign(self, url: str, headers: dict[str, str], body: bytes) -> dict[str, str]:
         from botocore.auth import SigV4Auth

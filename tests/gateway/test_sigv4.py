@@ -91,6 +91,27 @@ async def test_without_credentials_nothing_is_signed(no_credentials: pytest.Monk
     assert "Authorization" not in request.headers
 
 
+async def test_credentials_that_cannot_be_had_are_a_class_of_their_own_without_a_traceback(
+    no_credentials: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A profile that is nowhere, and a container's service that nobody serves."""
+    for variables in (
+        {"AWS_PROFILE": "nobodys"},
+        {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:1/", "AWS_METADATA_SERVICE_NUM_ATTEMPTS": "1"},
+    ):
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            invoker = FunctionUrl(f"http://{HOST}/", connections=1, resolver=ToLoopback())
+            try:
+                answer = await invoker.invoke("token")
+            finally:
+                await invoker.close()
+        assert answer.outcome is Outcome.UNSIGNED
+        assert answer.detail.startswith("no AWS credentials: ") and "\n" not in answer.detail
+    assert "Traceback" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "url", ["http://127.0.0.1:9000/", "https://on.aws/", "https://abc.lambda-url.eu-central-1.on.aws.example.com/"]
 )
