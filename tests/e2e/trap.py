@@ -31,8 +31,9 @@ class Trap:
             def do_POST(self) -> None:
                 assert self.headers["Content-Type"] == INVITATION_CONTENT_TYPE
                 body = self.rfile.read(int(self.headers["Content-Length"]))
+                answers = trap._answers  # before the token is seen, whose owner may answer all at once
                 trap._tokens.put(json.loads(body)[INVITATION_KEY])
-                trap._answers.wait()
+                answers.wait()
                 answer = json.dumps({"dialback": 1, "lease": None, "outcome": "unneeded"}).encode()
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(answer)))
@@ -63,8 +64,8 @@ class Trap:
 
     def answer_all(self) -> None:
         """Answer what waits; later invocations wait again."""
-        self._answers.set()
-        self._answers = threading.Event()
+        answers, self._answers = self._answers, threading.Event()
+        answers.set()
 
 
 class Caught:
