@@ -76,6 +76,8 @@ class Link:
         self._parked: asyncio.TimerHandle | None = None  # ends a link that gets no lease any more
         self._flush: asyncio.Handle | None = None
         self._is_receiving = False
+        self.is_outdated = False
+        """New code took its place: its environment ends soon, and what it still has may be cut."""
         self._loop = asyncio.get_running_loop()
 
     def __repr__(self) -> str:
@@ -327,14 +329,15 @@ class Link:
             self.socket_lost(event.reason)
 
     def _on_ended(self, event: ev.SessionEnded) -> None:
-        log.debug("link.ended", session=self.session.id.hex(), reason=event.reason)
+        reason = f"new code took its place: {event.reason}" if self.is_outdated else event.reason
+        log.debug("link.ended", session=self.session.id.hex(), reason=reason)
         socket, self._socket = self._socket, None
         if socket is not None:
             socket.close(CLOSE_SESSION_OVER)
         streams, self._streams = self._streams, {}
         for stream in streams.values():
             try:
-                stream.exchange.lost(event.reason)
+                stream.exchange.lost(reason)
             except Exception:
                 log.exception("link.mistake", session=self.session.id.hex(), at="SessionEnded")
                 stream.give_up()
@@ -343,7 +346,7 @@ class Link:
                 timer.cancel()
         self._timer = self._parked = self._flush = None
         self._forget(self)
-        self._owner.link_ended(self, event.reason)
+        self._owner.link_ended(self, reason)
 
 
 def _refuse(link: Link, event: Any) -> None:

@@ -217,6 +217,7 @@ class Pool:
         self.starts.retire()
         self.starts_changed()
         for link in list(self._leases):
+            link.is_outdated = True
             self._retire(link)
 
     def drain(self) -> None:

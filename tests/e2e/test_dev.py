@@ -74,6 +74,7 @@ def test_a_stream_that_does_not_finish_in_two_seconds_is_cut(dev: Dev, tmp_path:
         with pytest.raises(ConnectionCut):
             list(pieces)
         assert 1.5 < time.monotonic() - noticed < 3.5
+    dev.command.line("GET / 200 aborted.* reason='new code took its place: ")
     assert dev.get("/") == b"second 0\n"
 
 
