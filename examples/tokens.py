@@ -1,4 +1,4 @@
-"""Server-sent events, a token each 50 ms: curl -N http://127.0.0.1:8080/?prompt=hello"""
+"""Server-sent events, a token each 50 ms: curl -N 'http://127.0.0.1:8080/?prompt=hello'"""
 
 import asyncio
 from collections.abc import AsyncIterator

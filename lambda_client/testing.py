@@ -126,8 +126,10 @@ class TestClient:
         headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
         content: bytes | str | Iterable[bytes | str] | None = None,
     ) -> TestResponse:
-        """A request and its whole response. As at a gateway, a handler that raises before its first byte gives 502, and
-        one whose time is up 504."""
+        """A request and its whole response: `client.request("POST", "/", content=b"an upload")`, or pieces of one.
+
+        As at a gateway, a handler that raises before its first byte gives 502, and one whose time is up 504.
+        """
         with self.stream(method, path, headers=headers, content=content) as response:
             response.body  # noqa: B018 - waits for it
         return response
