@@ -6,7 +6,7 @@ Knows dials, invitations and links; nothing of the requests that go over them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import structlog
 from aiohttp.web import BaseRequest, StreamResponse
@@ -39,9 +39,11 @@ class Endpoint:
         invitations: Invitations[Start],
         options: SessionOptions,
         *,
+        dialled: Callable[[str], None],
         wants_certificate: bool = False,
     ) -> None:
-        """`wants_certificate`: only who has shown one that TLS has verified may dial in."""
+        """`dialled`: told of each dial, `first`, `resumed`, or the reason of its refusal. `wants_certificate`: only who
+        has shown one that TLS has verified may dial in."""
         self._pools = pools
         self._keyrings = keyrings
         self._invitations = invitations
@@ -50,7 +52,8 @@ class Endpoint:
         self._links: dict[bytes, Link] = {}
         self._sockets: set[LinkSocket] = set()
         self._is_draining = False
-        self._refusals = RateLimited(log)
+        self._limited = RateLimited(log)
+        self._dialled = dialled
 
     @property
     def links(self) -> int:
@@ -68,9 +71,15 @@ class Endpoint:
             socket = LinkSocket(link)
             link.attach(dial, socket)
         except DialRefused as refused:
-            self._refusals.warning("dial.refused", reason=refused.reason, peer=request.remote)
+            self._dialled(refused.reason)
+            self._limited.warning("dial.refused", reason=refused.reason, peer=request.remote)
             return await _refuse(request, refused)
-        log.debug("link.dialled", session=dial.session.hex(), epoch=dial.epoch, is_resumed=bool(dial.proof))
+        if dial.epoch > 1:
+            self._dialled("resumed")
+            self._limited.warning("link.resumed", session=dial.session.hex(), epoch=dial.epoch)
+        else:
+            self._dialled("first")
+            log.debug("link.dialled", session=dial.session.hex())
         try:
             response = accept_websocket(request, socket)
         except ConnectionError:

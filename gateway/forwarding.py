@@ -26,7 +26,8 @@ CACHED: Final = 1024  # names and addresses
 TOLD: Final = frozenset(
     (b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port", b"x-real-ip")
 )
-OURS: Final = (b"dialback-", b"x-dialback-")
+FORWARDED: Final = b"x-forwarded"  # how more names begin than anybody has listed: -Prefix, -Ssl, -User
+OURS: Final = (b"dialback-", b"x-dialback-", FORWARDED)
 FRAMING: Final = HOP_BY_HOP | frozenset((b"content-length", b"host", b"content-type", b"authorization", b"cookie"))
 
 
@@ -55,6 +56,7 @@ class Forwarding:
         is served."""
         chain = [peer[0] or "unknown"]
         client = peer
+        others: tuple[Pair, ...] = ()
         if self._trusted and self._is_trusted(peer[0]):
             told = _told(fields)
             hops = b",".join(told.get(b"x-forwarded-for", [])).decode("latin-1").split(",")
@@ -67,7 +69,8 @@ class Forwarding:
                 if not self._is_trusted(address):
                     break
             scheme, host, port = _outside(told, scheme, host, port)
-        return Origin(client, scheme, _as_fields(tuple(chain), scheme, host, port))
+            others = tuple([field for field in fields if field[0].startswith(FORWARDED) and field[0] not in TOLD])
+        return Origin(client, scheme, _as_fields(tuple(chain), scheme, host, port) + others)
 
     def _look_up(self, address: str) -> bool:
         try:

@@ -271,7 +271,7 @@ MAX_INVOCATIONS = Key(
 )
 MAX_QUEUE = Key(
     "limits.max_queue",
-    number("requests", 0, 100_000),
+    number("requests", 1, 100_000),
     1000,
     "How many requests may wait for a place; one more is answered 503.",
 )

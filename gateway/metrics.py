@@ -30,6 +30,12 @@ class Metrics(Collector):
         self._exchanges = Counter("dialback_exchanges", "Ended requests.", labels, registry=self._registry)
         self._received = Counter("dialback_request_bytes", "Request bodies.", ("function",), registry=self._registry)
         self._sent = Counter("dialback_response_bytes", "Response bodies.", ("function",), registry=self._registry)
+        self._dials = Counter(
+            "dialback_dials",
+            "Dials of functions: first ones, those that resumed a session, and the refused by their reason.",
+            ("outcome",),
+            registry=self._registry,
+        )
         self._first_byte = Histogram(
             "dialback_first_byte_seconds",
             "From a request's head to its response's.",
@@ -58,6 +64,10 @@ class Metrics(Collector):
         sent.inc(exchange.bytes_out)
         if exchange.head_at is not None:
             first_byte.observe(exchange.head_at - exchange.began)
+
+    def dialled(self, outcome: str) -> None:
+        """Count a dial: `first`, `resumed`, or the reason of its refusal."""
+        self._dials.labels(outcome).inc()
 
     def collect(self) -> Iterator[Metric]:
         """Read the pools; prometheus_client calls it."""

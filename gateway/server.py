@@ -154,7 +154,14 @@ class Gateway:
             grace=config.session.grace, ping=config.session.ping_interval, limits=Limits(credit=config.body.window)
         )
         wants_certificate = config.tls is not None and config.tls.client_ca is not None
-        self._endpoint = Endpoint(self._pools, keyrings, invitations, options, wants_certificate=wants_certificate)
+        self._endpoint = Endpoint(
+            self._pools,
+            keyrings,
+            invitations,
+            options,
+            dialled=self._metrics.dialled,
+            wants_certificate=wants_certificate,
+        )
 
     async def _drained(self, grace: float) -> None:
         try:

@@ -62,7 +62,7 @@ def test_several_functions_with_defaults_of_their_own_and_for_all(tmp_path: Path
         url = "{URL}"
         secret = "{"a" * 32}"
         linger = 0
-        limits.max_queue = 0
+        limits.max_queue = 7
         [functions.b]
         url = "{URL}"
         secret_env = "B_SECRET"
@@ -85,7 +85,7 @@ def test_several_functions_with_defaults_of_their_own_and_for_all(tmp_path: Path
     assert [function.secret.reveal()[0] for function in (a, b, c)] == ["a", "b", "s"]
     # The function's own value is nearer than any default, wherever the default comes from.
     assert [function.linger for function in (a, b, c)] == [0, 2, 2]
-    assert [function.limits.max_queue for function in (a, b, c)] == [0, 1000, 1000]
+    assert [function.limits.max_queue for function in (a, b, c)] == [7, 1000, 1000]
     assert [function.timeouts.dial_back for function in (a, b, c)] == [5, 5, 5]
     assert [function.timeouts.queue_wait for function in (a, b, c)] == [30, 7, 30]
 

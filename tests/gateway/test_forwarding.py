@@ -102,12 +102,22 @@ def test_others_are_not_trusted(peer: str) -> None:
     assert said[b"x-forwarded-for"] == (peer.encode() or b"unknown")
 
 
-@pytest.mark.parametrize("name", ["x-forwarded-for", "X_FORWARDED_FOR", "forwarded", "dialback-id", "dialback_id"])
+def test_what_else_a_trusted_proxy_says_is_passed_on() -> None:
+    said = {b"x-forwarded-prefix": b"/shop", b"x-forwarded-ssl": b"on", b"x-forwarded": b"for=x"}
+    assert told(TRUSTING, said)[1].items() >= said.items()
+    assert not told(Forwarding(), said)[1].keys() & said.keys()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["x-forwarded-for", "X_FORWARDED_FOR", "x-forwarded-prefix", "X_Forwarded_User", "x-forwarded", "forwarded"]
+    + ["dialback-id", "dialback_id"],
+)
 def test_names_that_are_not_a_clients(name: str) -> None:
     assert not is_clients_to_say(name.lower().encode())
 
 
-@pytest.mark.parametrize("name", [b"x-forwarded-prefix", b"my_field", b"dialback", b"cookie", b"via"])
+@pytest.mark.parametrize("name", [b"x-original-host", b"my_field", b"dialback", b"cookie", b"via"])
 def test_names_that_are(name: bytes) -> None:
     assert is_clients_to_say(name)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from aiohttp import ClientSession, web
 from prometheus_client.parser import text_string_to_metric_families
+from websockets.exceptions import InvalidStatus
 
 from gateway.config import BreakerConfig, LimitsConfig, RetryConfig
 from gateway.server import Gateway
-from tests.gateway.environment_fake import Environment, FunctionUrl, leave_it
+from tests.gateway.environment_fake import Environment, FunctionUrl, leave_it, open_socket
 from tests.gateway.function_fake import eventually
 from tests.gateway.whole_gateway import Whole, first_stream, url_of, whole
 
@@ -77,6 +79,21 @@ async def test_what_is_now_is_read_when_it_is_asked_for() -> None:
         seen = await ended(it, 2)
         assert seen["dialback_waiting_requests", ""] == 0
         assert seen["dialback_open_streams", ""] == 0
+
+
+async def test_dials_are_counted_by_what_became_of_them() -> None:
+    environment = Environment(leave_it)
+    async with whole(url_of(environment), linger=5) as it:
+        asked = it.asking()
+        stream = await first_stream(environment)
+        environment.cut()
+        stream.respond()
+        assert (await asked)[0] == 200
+        with pytest.raises(InvalidStatus):
+            await open_socket(it.gateway, [])
+        seen = await samples(it.gateway)
+        dials = [seen["dialback_dials_total", outcome] for outcome in ("first", "resumed", "version")]
+        assert dials == [1, 1, 1]
 
 
 async def test_failures_retries_and_the_circuit_are_counted() -> None:
