@@ -94,6 +94,26 @@ async def test_a_body_that_stands_still(part: bytes) -> None:
         assert (await front.ended.get()).state == "timed_out"
 
 
+@pytest.mark.parametrize("terms", [Terms(request_idle=0.3), Terms(exchange=0.3)])
+async def test_an_error_in_the_middle_of_an_upload_says_that_the_connection_closes(terms: Terms) -> None:
+    async with listening(FakePool(terms=terms), limits=QUICK) as front:
+        client, _ = await opened(front, get(b"POST / HTTP/1.1", b"Content-Length: 100\r\n") + b"abc")
+        async with asyncio.timeout(5):
+            status, fields, _ = parsed(await client.rest())  # to the connection's end
+        assert status in (408, 504) and fields["connection"] == "close"
+
+
+async def test_one_after_the_upload_keeps_it() -> None:
+    async with listening(FakePool(terms=Terms(exchange=0.3)), limits=QUICK) as front:
+        client, _ = await opened(front, get(b"POST / HTTP/1.1", b"Content-Length: 3\r\n") + b"abc")
+        async with asyncio.timeout(5):
+            status, fields, _ = parsed(await client.head())
+            await client.reader.readexactly(int(fields["content-length"]))
+            assert status == 504 and "connection" not in fields
+            client.send(get())
+            assert (await front.pool.opened.get()).exchange.head.method == b"GET"
+
+
 async def test_so_does_one_of_which_only_the_framing_moves() -> None:
     async with listening(FakePool(terms=Terms(request_idle=0.3)), limits=QUICK) as front:
         client, _ = await opened(front, CHUNKED + b"00")
