@@ -117,8 +117,8 @@ class ClientRequest(ResponseWriter):
         super().head(head, end)
 
     def problem(self, problem: Problem, is_head_request: bool = False) -> None:
-        """A whole response, in place of the function's; it closes the connection where the client still sends (RFC 9110,
-        section 15.5.9), since whether the rest comes in time to be drained is not known when it must be said."""
+        """A whole response, in place of the function's. It closes the connection where the client still sends (RFC
+        9110, section 15.5.9): whether the rest comes in time to be drained is not known when it must be said."""
         self.keep_alive = self.keep_alive and self._content.is_eof()
         super().problem(problem, self.exchange.head.method == b"HEAD")
 
