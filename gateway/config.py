@@ -174,6 +174,7 @@ class FunctionConfig:
     secret: Secret
     invoke: InvokeConfig = field(default_factory=InvokeConfig)
     linger: float = keys.LINGER.default
+    lease_share: int = keys.LEASE_SHARE.default
     min_leased: int = keys.MIN_LEASED.default
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     timeouts: TimeoutsConfig = field(default_factory=TimeoutsConfig)

@@ -257,6 +257,12 @@ LINGER = Key(
     0.1,
     "How long an environment stays awake after its last stream; 0: the bill stops with the last stream.",
 )
+LEASE_SHARE = Key(
+    "lease_share",
+    number("percent", 1, 100),
+    50,
+    "How much of a lease's time takes new streams; the rest is what the last of them has before its invocation ends.",
+)
 MIN_LEASED = Key(
     "min_leased",
     number("environments", 0, 1000),
@@ -373,6 +379,7 @@ FUNCTION_KEYS: tuple[Key[object], ...] = (
     INVOKE_CERT,
     INVOKE_KEY,
     LINGER,
+    LEASE_SHARE,
     MIN_LEASED,
     MAX_INVOCATIONS,
     MAX_QUEUE,

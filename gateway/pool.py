@@ -31,7 +31,6 @@ from protocol.invitation import Keyring
 log = structlog.get_logger("dialback.pool")
 
 LONGEST_LEASE: Final = 900.0  # seconds; no platform lets an invocation run longer
-LEASE_SHARE: Final = 0.5  # of a lease's time in which streams are opened on it: each has the other half at least
 SHORTEST_LOOK: Final = 0.001  # seconds between two looks at the queue that nothing but time is the reason for
 RENEWAL_STARTS: Final = 3  # expected cold starts before that time is over, another one is started to take over …
 LONGEST_LEAD: Final = 0.25  # … but no earlier than in that part of it
@@ -134,7 +133,7 @@ class Pool:
             self.starts.finishes(start)
             link.decline(offer.lease)
             return
-        self._leased(link, start, min(offer.remaining, LONGEST_LEASE) * LEASE_SHARE)
+        self._leased(link, start, min(offer.remaining, LONGEST_LEASE) * self.function.lease_share / 100)
         self.place_freed(link)
         link.grant(offer.lease, self._linger(start, offer.remaining))
         if aged is not None:

@@ -238,6 +238,7 @@ class _Loader:
             secret=self._secret(name, table, where) or Secret(""),
             invoke=InvokeConfig(ca=get(keys.INVOKE_CA), cert=cert, key=key),
             linger=get(keys.LINGER),
+            lease_share=get(keys.LEASE_SHARE),
             min_leased=get(keys.MIN_LEASED),
             limits=LimitsConfig(
                 max_invocations=get(keys.MAX_INVOCATIONS),

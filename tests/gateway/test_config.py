@@ -62,6 +62,7 @@ def test_several_functions_with_defaults_of_their_own_and_for_all(tmp_path: Path
         url = "{URL}"
         secret = "{"a" * 32}"
         linger = 0
+        lease_share = 80
         limits.max_queue = 7
         [functions.b]
         url = "{URL}"
@@ -85,6 +86,7 @@ def test_several_functions_with_defaults_of_their_own_and_for_all(tmp_path: Path
     assert [function.secret.reveal()[0] for function in (a, b, c)] == ["a", "b", "s"]
     # The function's own value is nearer than any default, wherever the default comes from.
     assert [function.linger for function in (a, b, c)] == [0, 2, 2]
+    assert [function.lease_share for function in (a, b, c)] == [80, 50, 50]
     assert [function.limits.max_queue for function in (a, b, c)] == [7, 1000, 1000]
     assert [function.timeouts.dial_back for function in (a, b, c)] == [5, 5, 5]
     assert [function.timeouts.queue_wait for function in (a, b, c)] == [30, 7, 30]
@@ -224,6 +226,7 @@ def test_an_empty_variable_is_not_set() -> None:
         ("body.window", "1", "from 16384 to 4194304"),
         ("log.level", "verbose", "debug, info, warning, error"),
         ("limits.max_invocations", "0", "from 1 to 10000"),
+        ("lease_share", "0", "from 1 to 100"),
     ],
 )
 def test_a_wrong_value_is_refused_with_what_would_be_right(key: str, value: str, said: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -602,6 +603,18 @@ async def test_no_stream_is_opened_in_the_second_half_of_a_lease() -> None:
         it.url.idle.clear()
         assert (await it.get())[0] == 200
         assert new.streams.qsize() == 1
+
+
+@pytest.mark.parametrize(("share", "remaining"), [(5, 10.0), (75, 1.0)])
+async def test_how_much_of_a_lease_takes_streams_is_configured(share: int, remaining: float) -> None:
+    environment = Environment(remaining=remaining)
+    async with whole(url_of(environment), linger=30, lease_share=share) as it:
+        began = time.monotonic()
+        await it.get()
+        await asyncio.wait_for(environment.parked.wait(), 10)
+        passed = time.monotonic() - began
+    assert passed >= remaining * share / 100
+    assert share > 50 or passed < remaining / 2
 
 
 async def test_the_half_of_a_lease_that_is_over_does_not_count_for_the_next() -> None:
