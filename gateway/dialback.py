@@ -248,7 +248,7 @@ class Link:
     def _fail(self, code: int, text: str) -> None:
         """The peer broke the protocol. `text` is ours and holds nothing of what was received."""
         log.warning("link.protocol_error", session=self.session.id.hex(), code=code, error=text)
-        self._end(code, f"protocol error: {text}", text)
+        self._end(code, f"protocol error ({text})", text)
 
     def _end(self, code: int, reason: str, text: str = "") -> None:
         socket, self._socket = self._socket, None

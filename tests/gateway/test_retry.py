@@ -184,7 +184,7 @@ async def test_a_session_that_ends_before_its_lease_holds_nobody_up() -> None:
             goes_on.set()
     (line,) = [line for line in lines if line["event"] == "invocation.failed"]
     assert line["outcome"] == "link-ended" and line["detail"].endswith(
-        "before its lease: protocol error: a text message"
+        "before its lease: protocol error (a text message)"
     )
 
 
