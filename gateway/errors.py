@@ -47,7 +47,9 @@ KINDS: Final[dict[str, Kind]] = {
     "draining": Kind(503, "This gateway is stopping.", retry_after=1),
     # The function
     "invoke-failed": Kind(502, "The function could not be invoked.", ends="failed"),
-    "invoke-throttled": Kind(503, "The platform refuses more invocations of the function.", retry_after=1),
+    "invoke-throttled": Kind(
+        503, "The platform refuses more invocations of the function.", ends="timed_out", retry_after=1
+    ),
     "circuit-open": Kind(503, "The function failed too often, and is left alone for a while.", retry_after=1),
     "function-error": Kind(502, "The function failed before it answered.", ends="failed"),
     "function-lost": Kind(502, "The connection to the function was lost before it answered.", ends="failed"),

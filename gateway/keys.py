@@ -291,13 +291,14 @@ RETRY_COUNT = Key(
     "retry.count",
     number("retries", 0, 10),
     2,
-    "How often a request is tried again after an invocation that failed, or a stream that never began.",
+    "How often a request is tried again after an invocation that failed, or a stream that never began; one that the "
+    "platform throttled (429) is no retry: the request waits on, for `timeouts.queue_wait`.",
 )
 RETRY_TIME = Key(
     "retry.time",
     seconds(0, 900),
     10.0,
-    "How long after a request came it may still be tried again, within `timeouts.queue_wait`.",
+    "How long after a request came it may still be tried again, within `timeouts.queue_wait`; throttling is no retry.",
 )
 RETRY_SHARE = Key(
     "retry.share",
@@ -327,7 +328,7 @@ QUEUE_WAIT = Key(
     "timeouts.queue_wait",
     seconds(0.1, 900),
     30.0,
-    "How long a request may wait for a place before it is answered 503.",
+    "How long a request may wait for a place, also while the platform throttles invocations (429); then 503.",
 )
 
 MAX_EXCHANGES = Key(

@@ -76,6 +76,10 @@ class Pool:
         return len(self._queue)
 
     @property
+    def next_request(self) -> str | None:
+        return self._queue.next_request
+
+    @property
     def open_streams(self) -> int:
         return sum(link.open_streams for link in self._leases)
 
@@ -186,9 +190,8 @@ class Pool:
         if waiter is None:
             log.warning("invocation.failed", **said)
             return
-        delay = None
-        if failure.is_retried and not self.starts.breaker.is_open:
-            delay = self.retries.delay(waiter.exchange)
+        is_retried = failure.is_retried and not self.starts.breaker.is_open
+        delay = self.retries.delay(waiter.exchange) if is_retried else None
         log.warning("invocation.failed", **said, request=waiter.exchange.id.hex(), retry_in=delay)
         if delay is None:
             self._queue.remove(waiter)
@@ -366,8 +369,7 @@ class Pool:
 
     def _oldest_ageing(self) -> Link | None:
         """That a fresh lease takes over from."""
-        ageing = (link for link, start in self._leases.items() if start.is_ageing and not start.is_retired)
-        return next(ageing, None)
+        return next((link for link, start in self._leases.items() if start.is_ageing and not start.is_retired), None)
 
     def _age(self, link: Link, lead: float) -> None:
         start = self._leases[link]

@@ -92,6 +92,12 @@ class Queue:
         alive = (waiter for waiter in self._waiters if not waiter.place.done() and not waiter.exchange.is_ended)
         return min(alive, key=lambda waiter: waiter.exchange.retries, default=None)
 
+    @property
+    def next_request(self) -> str | None:
+        """The id of the request that the next invocation is for, in hex, as the log has it."""
+        waiter = self.least_tried()
+        return None if waiter is None else waiter.exchange.id.hex()
+
     def rest(self, waiter: Waiter, seconds: float) -> None:
         """It keeps its turn, but no invocation is started for it before that."""
         if waiter in self._resting:

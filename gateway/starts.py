@@ -59,7 +59,11 @@ class Start:
 
 
 class StartOwner(Protocol):
-    """What the invocations tell their pool."""
+    """What the invocations tell their pool, and ask of it."""
+
+    @property
+    def next_request(self) -> str | None:
+        """The id of a request that waits, for the log; None: none does."""
 
     def start_failed(self, failure: Failure, outcome: str, detail: str) -> None:
         """One led to no lease. `outcome` and `detail` are for the log."""
@@ -199,7 +203,8 @@ class Starts:
             if start.is_leased:
                 start.link.invocation_answered()
         elif answer.outcome is Outcome.THROTTLED:
-            log.info("invocation.throttled", function=self._function.name, running=self.running, detail=answer.detail)
+            name, request = self._function.name, self._owner.next_request
+            log.info("invocation.throttled", function=name, running=self.running, detail=answer.detail, request=request)
             self.ceiling.refused(self.running, answer.retry_after)
         elif is_expected:
             self._failed(FAILURES[answer.outcome], answer.outcome.value, answer.detail)

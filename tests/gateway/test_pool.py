@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from aiohttp import ClientSession, web
+from structlog.testing import capture_logs
 
 from gateway import ceiling as ceiling_module
 from gateway import starts
@@ -404,10 +406,17 @@ async def test_requests_that_are_throttled_wait_until_there_is_room() -> None:
         assert (await asked)[0] == 200
 
 
-async def test_a_platform_without_any_room_is_a_503_that_says_so_and_is_asked_seldom() -> None:
+async def test_a_platform_without_any_room_is_a_503_that_says_so_and_is_asked_seldom(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with whole(FunctionUrl(most=0), timeouts=TimeoutsConfig(dial_back=5, queue_wait=0.5)) as it:
-        assert await it.problem() == (503, "invoke-throttled")
+        with capture_logs() as lines, caplog.at_level(logging.INFO, "dialback.access"):
+            assert await it.problem() == (503, "invoke-throttled")
         assert it.url.throttled <= 3
+        (ended,) = [record for record in caplog.records if record.name == "dialback.access"]
+        assert ended.levelno == logging.WARNING
+        throttled = [line["request"] for line in lines if line["event"] == "invocation.throttled"]
+        assert throttled and set(throttled) == {vars(ended)["id"]}
         await it.gateway.stop(0)
         assert it.pool.starts.ceiling._try_timer is None, "it would go on for ever"
 
