@@ -126,7 +126,7 @@ def _retry_after(value: str) -> float:
     return min(max(0.0, (at - datetime.now(at.tzinfo or timezone.utc)).total_seconds()), LONGEST_RETRY_AFTER)
 
 
-#: The first that fits; what is thrown after the connection stood is `BROKEN`.
+#: The first that fits; what is thrown after the connection stood is `BROKEN`, unless it is an alert of TLS.
 CLASSES: Final[tuple[tuple[type[BaseException], Outcome], ...]] = (
     (aiohttp.ClientConnectorDNSError, Outcome.DNS),
     (aiohttp.ClientSSLError, Outcome.TLS),
@@ -143,4 +143,8 @@ CLASSES: Final[tuple[tuple[type[BaseException], Outcome], ...]] = (
 def _class_of(error: BaseException) -> Outcome:
     if isinstance(error, aiohttp.ClientConnectorError) and error.errno == errno.ECONNREFUSED:
         return Outcome.CONNECTION_REFUSED
+    cause = error.__cause__
+    # In TLS 1.3 our handshake is over before our certificate was looked at (RFC 8446, section 4.4.2.4).
+    if isinstance(cause, ssl.SSLError) and "_ALERT_" in (cause.reason or ""):
+        return Outcome.TLS
     return next(outcome for kind, outcome in CLASSES if isinstance(error, kind))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -14,6 +16,7 @@ from aiohttp import web
 from gateway.invoke import function_url
 from gateway.invoke.answer import Answer, Outcome
 from gateway.invoke.function_url import LONGEST_RETRY_AFTER, MAX_ANSWER, FunctionUrl
+from tests.gateway.certificate import Authority
 
 Behave = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 OURS = {"dialback": 1, "lease": 1, "outcome": "parked"}
@@ -30,8 +33,8 @@ async def serving(behave: Behave) -> AsyncIterator[str]:
         await server.shutdown(0.1)
 
 
-async def invoke(url: str) -> Answer:
-    invoker = FunctionUrl(url, connections=1)
+async def invoke(url: str, tls: ssl.SSLContext | None = None) -> Answer:
+    invoker = FunctionUrl(url, connections=1, tls=tls)
     try:
         return await asyncio.wait_for(invoker.invoke("TOKEN"), 5)
     finally:
@@ -195,6 +198,39 @@ async def test_no_way_there_is_unreachable() -> None:
 async def test_headers_say_more(status: int, headers: dict[str, str], outcome: Outcome, seconds: float) -> None:
     said = await answer(status, json.dumps(OURS).encode(), headers)
     assert (said.outcome, said.retry_after) == (outcome, seconds)
+
+
+def refuse_handshake(listener: socket.socket, context: ssl.SSLContext) -> None:
+    """Send the alert, and read the rest: else the reset of what was not read may overtake it."""
+    connection, _ = listener.accept()
+    with connection.dup() as plain:
+        with context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False) as tls:
+            with pytest.raises(ssl.SSLError):
+                tls.do_handshake()
+        plain.shutdown(socket.SHUT_WR)
+        while plain.recv(1000):
+            pass
+
+
+@pytest.mark.parametrize("shown", [None, "another"])
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_a_function_url_that_refuses_our_certificate(
+    shown: str | None, version: ssl.TLSVersion, tmp_path: Path
+) -> None:
+    """In TLS 1.3 it says so when the handshake is over for us (RFC 8446, section 4.4.2.4), in place of an answer."""
+    ours, others = Authority(tmp_path), Authority(tmp_path, "others")
+    theirs = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=ours.ca)
+    theirs.verify_mode, theirs.maximum_version, pair = ssl.CERT_REQUIRED, version, ours.issue()
+    theirs.load_cert_chain(pair.cert, pair.key)
+    calling = ssl.create_default_context(cafile=ours.ca)
+    if shown is not None:
+        pair = others.issue("gateway")
+        calling.load_cert_chain(pair.cert, pair.key)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        refusing = asyncio.create_task(asyncio.to_thread(refuse_handshake, listener, theirs))
+        said = await invoke(f"https://localhost:{listener.getsockname()[1]}/", calling)
+        await asyncio.wait_for(refusing, 5)
+    assert said.outcome is Outcome.TLS, said.detail
 
 
 async def test_a_function_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
