@@ -16,12 +16,21 @@ from lambda_client import (
     RequestIdFilter,
     Response,
     SyncRequest,
+    WebSocketClosed,
     current_request,
     stream_handler,
 )
 
 if TYPE_CHECKING:
-    from lambda_client import HttpResponseStream, asgi_handler, pipeline, sse, streamify_response, wsgi_handler
+    from lambda_client import (
+        HttpResponseStream,
+        WebSocket,
+        asgi_handler,
+        pipeline,
+        sse,
+        streamify_response,
+        wsgi_handler,
+    )
 
 __all__ = [
     "ClientDisconnected",
@@ -30,6 +39,8 @@ __all__ = [
     "RequestIdFilter",
     "Response",
     "SyncRequest",
+    "WebSocket",
+    "WebSocketClosed",
     "asgi_handler",
     "current_request",
     "pipeline",

@@ -16,9 +16,11 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web import BaseRequest, RequestHandler, Server, StreamResponse
 from aiohttp.web_protocol import _ErrInfo
 
+from gateway.current_request import CurrentRequest
 from gateway.errors import Problem, RequestRefused
 from gateway.leave_probe import LeaveProbe
 from gateway.limits import HttpLimits
+from gateway.open_websockets import OpenWebSockets
 from gateway.parse_error import problem_of
 
 LOG: Final = logging.getLogger("dialback.http")
@@ -45,25 +47,6 @@ class Done(StreamResponse):
 
 KEEP: Final = Done(keep_alive=True)
 CLOSE: Final = Done(keep_alive=False)
-
-
-class CurrentRequest(Protocol):
-    """What a connection tells the request that it is serving."""
-
-    def client_gone(self, reason: str) -> None: ...
-    def half_closed(self) -> None:
-        """The client sends nothing more, and may be reading."""
-
-    def client_paused(self) -> None: ...
-    def client_resumed(self) -> None: ...
-    def held_back(self) -> None:
-        """Nothing is read of it just now; said every quarter of a second while that lasts."""
-
-    def body_broken(self, problem: Problem) -> None:
-        """What should be its body is not."""
-
-    def stop(self) -> None:
-        """The gateway cannot wait for its end."""
 
 
 class Refuser(Protocol):
@@ -133,6 +116,11 @@ class ClientConnection(RequestHandler):
     def serving(self, request: CurrentRequest) -> None:
         """`request` is told of what happens here, until `served`."""
         self.current = request
+
+    @property
+    def websockets(self) -> OpenWebSockets:
+        """Those that connections of this listener have become."""
+        return cast(ClientServer, self._manager).websockets
 
     def served(self) -> None:
         """It is over."""
@@ -372,17 +360,23 @@ class ClientServer(Server):
         super().__init__(handler)
         self._limits = limits
         self._refuser = refuser
+        self.websockets = OpenWebSockets()
 
     @property
     def count(self) -> int:
         """Open connections, without those that became links."""
-        return len(self._connections)
+        return len(self._connections) + len(self.websockets)
 
     def close_idle(self) -> None:
-        """Close the connections that serve no request; those that do are left to finish."""
+        """Close the connections that serve no request; those that do are left to finish, WebSockets to fall quiet."""
+        self.websockets.go_away()
         for connection in self.connections:
             if isinstance(connection, ClientConnection) and connection.current is None:
                 connection.force_close()
+
+    async def shutdown(self, timeout: float | None = None) -> None:
+        """End what is left within `timeout` seconds."""
+        await asyncio.gather(super().shutdown(timeout), self.websockets.end(timeout))
 
     def __call__(self) -> ClientConnection:
         return ClientConnection(self, self._loop, self._limits, self._refuser)

@@ -17,6 +17,7 @@ from aiohttp.web import BaseRequest, StreamResponse
 
 from gateway.admission import Admission
 from gateway.client_connection import CLOSE, CUT_SHORT, KEEP, connection_of
+from gateway.client_websocket import ClientWebSocket
 from gateway.deadlines import Deadlines
 from gateway.detached import Detached
 from gateway.errors import PoolRefusal, Problem, RequestRefused
@@ -25,6 +26,9 @@ from gateway.limits import HttpLimits
 from gateway.response_head import ResponseHead
 from gateway.response_writer import ResponseWriter
 from gateway.terms import Terms
+from gateway.upgrade import upgrade_head
+from gateway.websocket_exchange import WebSocketExchange
+from protocol.frames import Headers
 
 LOG: Final = logging.getLogger("dialback.http")
 
@@ -84,14 +88,14 @@ class ClientRequest(ResponseWriter):
         "_is_unwanted",
         "_is_reading",
         "_terms",
-        "_ignores_upgrade",
+        "_asks_upgrade",
     )
 
     def __init__(self, front: Front, request: BaseRequest, head: RequestHead, transport: asyncio.Transport) -> None:
-        self.exchange = Exchange(head, self)
-        # An upgrade that is not WebSocket's is ignored, and what was pipelined behind it is lost in llhttp.
-        self._ignores_upgrade = "upgrade" in request.headers
-        keep_alive = request.keep_alive and not self._ignores_upgrade
+        self.exchange = Exchange(head, self) if head.websocket is None else WebSocketExchange(head, self)
+        # After an upgrade that is ignored, or refused, nothing more is read: what was pipelined is lost in llhttp.
+        self._asks_upgrade = "upgrade" in request.headers
+        keep_alive = request.keep_alive and not self._asks_upgrade
         loop = asyncio.get_running_loop()
         super().__init__(transport, loop, self.exchange.id.hex(), head.version != "1.0", keep_alive)
         self.awaits_continue = head.expects_continue
@@ -121,6 +125,17 @@ class ClientRequest(ResponseWriter):
         9110, section 15.5.9): whether the rest comes in time to be drained is not known when it must be said."""
         self.keep_alive = self.keep_alive and self._content.is_eof()
         super().problem(problem, self.exchange.head.method == b"HEAD")
+
+    def accept(self, headers: Headers) -> ClientWebSocket:
+        """The 101; the socket is the new protocol's from here on, and this task has nothing more to do."""
+        exchange, connection = self.exchange, self._connection
+        assert isinstance(exchange, WebSocketExchange), "only its response can be an upgrade"
+        websocket = ClientWebSocket(exchange, self._terms, self._front.limits, connection.websockets)
+        websocket.is_paused = self.is_paused
+        fields = (*headers, (b"x-request-id", exchange.id.hex().encode()))
+        connection.hand_over(websocket, upgrade_head(exchange.offer.key, fields))
+        self._settle()
+        return websocket
 
     def upload_writable(self) -> None:
         """The stream takes request data again."""
@@ -153,7 +168,7 @@ class ClientRequest(ResponseWriter):
             return
         if self._outlives_client:
             self.keep_alive = False
-            Detached(exchange, self._terms, reason)
+            exchange.detach(Detached(exchange, self._terms, reason), f"{reason}; the function goes on")
         else:
             exchange.client_gone(reason)
 
@@ -312,7 +327,7 @@ class ClientRequest(ResponseWriter):
     async def _finish(self) -> StreamResponse:
         """Leave the connection ready for the next request, or say that it closes."""
         connection = self._connection
-        if self._transport.is_closing():
+        if connection.transport is None or self._transport.is_closing():
             connection.close_in_time()
             return CLOSE
         self.flush()
@@ -323,7 +338,7 @@ class ClientRequest(ResponseWriter):
             if connection.writing_paused:
                 await connection.settled()
             return KEEP
-        elif self._ignores_upgrade:
+        elif self._asks_upgrade:
             await connection.linger()
         connection.close_in_time()
         return CLOSE

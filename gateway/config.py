@@ -96,6 +96,16 @@ class BodyConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WebSocketConfig:
+    """Clients' WebSockets; bytes, and times in seconds."""
+
+    max_message: int = keys.WEBSOCKET_MAX_MESSAGE.default
+    ping_interval: float = keys.WEBSOCKET_PING_INTERVAL.default
+    ping_timeout: float = keys.WEBSOCKET_PING_TIMEOUT.default
+    close_timeout: float = keys.WEBSOCKET_CLOSE_TIMEOUT.default
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClientConfig:
     """Clients and their connections; times in seconds."""
 
@@ -106,9 +116,13 @@ class ClientConfig:
     max_exchanges: int = keys.CLIENT_MAX_EXCHANGES.default
     max_connections: int = keys.CLIENT_MAX_CONNECTIONS.default
 
-    def limits(self) -> HttpLimits:
+    def limits(self, websocket: WebSocketConfig) -> HttpLimits:
         """As the HTTP side keeps them."""
         return HttpLimits(
+            websocket_message=websocket.max_message,
+            websocket_ping_interval=websocket.ping_interval,
+            websocket_ping_timeout=websocket.ping_timeout,
+            websocket_close=websocket.close_timeout,
             request_head=self.head_timeout,
             keep_alive=self.keep_alive,
             body_rate=self.body_rate,
@@ -216,6 +230,7 @@ class Config:
     session: SessionConfig = field(default_factory=SessionConfig)
     body: BodyConfig = field(default_factory=BodyConfig)
     client: ClientConfig = field(default_factory=ClientConfig)
+    websocket: WebSocketConfig = field(default_factory=WebSocketConfig)
     trusted_proxies: tuple[Network, ...] = ()
     stop_grace: float = keys.STOP_GRACE.default
     log: LogConfig = field(default_factory=LogConfig)

@@ -9,44 +9,32 @@ from __future__ import annotations
 import asyncio
 import time
 
-from gateway.errors import Problem
 from gateway.exchange import Exchange
-from gateway.response_head import ResponseHead
+from gateway.sides import SilentSide
 from gateway.terms import Terms
-from protocol.frames import Headers
 
 
-class Detached:
+class Detached(SilentSide):
     """Implements `ClientSide`. Begins when the client has left, ends with the exchange, which it ends itself when its
     time is up."""
 
-    is_paused = False
+    __slots__ = ("_exchange", "_reason", "_timer")
 
-    def __init__(self, exchange: Exchange, terms: Terms, reason: str) -> None:
-        """`reason`: why the client is taken for gone; for the log."""
+    def __init__(self, exchange: Exchange, terms: Terms, reason: str, at_least: float = 0.0) -> None:
+        """`reason`: why the client is taken for gone; for the log. `at_least`: seconds that the function is given in
+        any case."""
         self._exchange = exchange
         self._reason = reason
         left = max(0.0, exchange.began + terms.exchange - time.monotonic())
+        grace = max(at_least, {"cancel": 0.0, "grace": terms.disconnect_grace, "detach": left}[terms.on_disconnect])
         loop = asyncio.get_running_loop()
-        if terms.on_disconnect == "grace" and terms.disconnect_grace < left:
-            self._timer = loop.call_later(terms.disconnect_grace, self._grace_is_over)
+        if grace < left:
+            self._timer = loop.call_later(grace, self._grace_is_over)
         else:
             self._timer = loop.call_later(left, exchange.timed_out, "exchange-timeout")
-        exchange.detach(self, f"{reason}; the function goes on")
 
     def _grace_is_over(self) -> None:
         self._exchange.client_gone(f"{self._reason}; its grace is over")
-
-    def informational(self, status: int, headers: Headers) -> None: ...
-    def continue_(self) -> None: ...
-    def head(self, head: ResponseHead, end: bool) -> None: ...
-    def data(self, payload: bytes | bytearray | memoryview, end: bool) -> None: ...
-    def end(self, trailers: Headers) -> None: ...
-    def problem(self, problem: Problem) -> None: ...
-    def abort(self) -> None: ...
-    def upload_writable(self) -> None: ...
-    def upload_stopped(self) -> None: ...
-    def returned(self) -> None: ...
 
     def ended(self) -> None:
         """The exchange is over."""

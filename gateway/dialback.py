@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import structlog
 
@@ -17,6 +17,7 @@ from gateway.exchange import Exchange
 from gateway.link_socket import LinkSocket
 from gateway.link_stream import LinkStream
 from gateway.websocket import FramingError
+from gateway.websocket_exchange import WebSocketExchange
 from protocol import events as ev
 from protocol.dial import (
     CLOSE_NORMAL,
@@ -123,7 +124,10 @@ class Link:
             "version": head.version,
             "window": self._window,
         }
-        if not head.has_body:
+        if head.websocket is not None:
+            options["websocket"] = list(head.websocket.subprotocols)
+            options["max_message"] = head.websocket.max_message
+        elif not head.has_body:
             options["end"] = True
         elif head.expects_continue:
             options["expect"] = True
@@ -288,6 +292,16 @@ class Link:
     def _on_informational(self, event: ev.InformationalReceived) -> None:
         self._streams[event.stream].exchange.informational(event.status, event.headers)
 
+    def _on_message(self, event: ev.MessageReceived) -> None:
+        self._websocket(event.stream).message(event.data, event.text)
+
+    def _on_close(self, event: ev.CloseReceived) -> None:
+        self._websocket(event.stream).function_closes(event.code, event.reason)
+
+    def _websocket(self, stream: int) -> WebSocketExchange:
+        """Only its streams have messages: the session sees to it."""
+        return cast(WebSocketExchange, self._streams[stream].exchange)
+
     def _on_trailers(self, event: ev.TrailersReceived) -> None:
         self._streams[event.stream].exchange.trailers(event.headers)
 
@@ -349,10 +363,6 @@ class Link:
         self._owner.link_ended(self, reason)
 
 
-def _refuse(link: Link, event: Any) -> None:
-    raise AssertionError(f"{type(event).__name__} is not for a gateway")
-
-
 _HANDLERS: Final[Mapping[type[Any], Callable[[Link, Any], None]]] = {
     ev.DataReceived: Link._on_data,
     ev.ResponseReceived: Link._on_response,
@@ -368,6 +378,6 @@ _HANDLERS: Final[Mapping[type[Any], Callable[[Link, Any], None]]] = {
     ev.PingDue: Link._on_ping,
     ev.SocketDead: Link._on_socket_dead,
     ev.SessionEnded: Link._on_ended,
-    ev.MessageReceived: _refuse,
-    ev.CloseReceived: _refuse,
+    ev.MessageReceived: Link._on_message,
+    ev.CloseReceived: Link._on_close,
 }

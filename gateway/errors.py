@@ -24,6 +24,11 @@ class Kind:
     """The state in which an exchange ends with it: refused, timed_out or failed."""
     retry_after: int | None = None
     """Seconds for a Retry-After header; None: trying again is of no use, or the function's own business."""
+    close_code: int = 1011
+    """What a WebSocket client is told that was accepted before (RFC 6455, section 7.4): 1011, a mistake that may well
+    happen again; 1012, come back; 1001, come back to another gateway."""
+    fields: tuple[tuple[bytes, bytes], ...] = ()
+    """Of the response, beside those of all problems."""
 
 
 KINDS: Final[dict[str, Kind]] = {
@@ -37,14 +42,18 @@ KINDS: Final[dict[str, Kind]] = {
     "expectation-failed": Kind(417, "The only expectation known here is 100-continue."),
     "header-too-large": Kind(431, "The request has too many header fields, or too large ones."),
     "not-implemented": Kind(501, "This method or transfer coding is not supported."),
-    "websocket-unsupported": Kind(501, "WebSocket requests are not supported yet."),
+    "websocket-version": Kind(
+        426,
+        "The only WebSocket version known here is 13.",
+        fields=((b"sec-websocket-version", b"13"), (b"upgrade", b"websocket"), (b"connection", b"upgrade")),
+    ),
     "version-not-supported": Kind(505, "Only HTTP/1.1 and HTTP/1.0 are spoken here."),
     # The gateway
     "internal": Kind(500, "The gateway made a mistake.", ends="failed"),
     "overloaded": Kind(503, "The function has no room left for requests.", retry_after=1),
     "queue-timeout": Kind(503, "No place at the function became free in time.", ends="timed_out", retry_after=1),
     "gateway-full": Kind(503, "This gateway has no room left for requests.", retry_after=1),
-    "draining": Kind(503, "This gateway is stopping.", retry_after=1),
+    "draining": Kind(503, "This gateway is stopping.", retry_after=1, close_code=1001),
     # The function
     "invoke-failed": Kind(502, "The function could not be invoked.", ends="failed"),
     "invoke-throttled": Kind(
@@ -52,13 +61,15 @@ KINDS: Final[dict[str, Kind]] = {
     ),
     "circuit-open": Kind(503, "The function failed too often, and is left alone for a while.", retry_after=1),
     "function-error": Kind(502, "The function failed before it answered.", ends="failed"),
-    "function-lost": Kind(502, "The connection to the function was lost before it answered.", ends="failed"),
+    "function-lost": Kind(
+        502, "The connection to the function was lost before it answered.", ends="failed", close_code=1012
+    ),
     "bad-response": Kind(502, "The function's answer is not valid HTTP.", ends="failed"),
     "dial-back-timeout": Kind(504, "The function was invoked, but did not dial back in time.", ends="timed_out"),
     "response-timeout": Kind(504, "The function did not answer in time.", ends="timed_out"),
-    "function-timeout": Kind(504, "The function's time was up before it answered.", ends="timed_out"),
+    "function-timeout": Kind(504, "The function's time was up before it answered.", ends="timed_out", close_code=1012),
     "response-idle": Kind(504, "Nothing came of the response's body for too long.", ends="timed_out"),
-    "exchange-timeout": Kind(504, "The request took longer than any may.", ends="timed_out"),
+    "exchange-timeout": Kind(504, "The request took longer than any may.", ends="timed_out", close_code=1012),
 }
 
 

@@ -336,7 +336,7 @@ class Exchange:
 
     def _drop(self, size: int, end: bool) -> None:
         """Something of a response that nobody is there for; after the end it is nothing to us."""
-        if self.state != "detached":
+        if self.state not in ("detached", "client_closed"):
             return
         if end:
             self._response_ended()

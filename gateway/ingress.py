@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
 from aiohttp.web import BaseRequest, StreamResponse
@@ -25,6 +26,7 @@ from gateway.request_head import read_request_head
 from gateway.request_log import RefusalLog, log_exchange
 from gateway.response_writer import ResponseWriter
 from gateway.routes import RESERVED_PATH
+from gateway.upgrade import asks_websocket, read_offer
 
 LOG: Final = logging.getLogger("dialback.http")
 RESERVED: Final = RESERVED_PATH.encode("ascii")
@@ -75,8 +77,8 @@ class Ingress:
                 return await self._handle_internal(request, head.path)
             if connection.is_surplus:
                 raise RequestRefused(Problem("gateway-full"))
-            if request.headers.get("upgrade", "").lower() == "websocket":
-                raise RequestRefused(Problem("websocket-unsupported"))
+            if asks_websocket(request):
+                head = replace(head, websocket=read_offer(request, self.limits.websocket_message))
         except GatewayError as error:
             return await self.refuse(request, error.problem)
         return await ClientRequest(self, request, head, connection.transport).serve()

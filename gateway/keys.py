@@ -174,6 +174,30 @@ CLIENT_MAX_CONNECTIONS = Key(
     _LIMITS.max_connections,
     "How many connections clients may have open at once, as far as the open-file limit reaches; beyond it 503.",
 )
+WEBSOCKET_MAX_MESSAGE = Key(
+    "websocket.max_message",
+    number("bytes", 1, 16 << 20),
+    _LIMITS.websocket_message,
+    "How large one WebSocket message may be, both ways; a client that sends a larger one is closed with 1009.",
+)
+WEBSOCKET_PING_INTERVAL = Key(
+    "websocket.ping_interval",
+    seconds(0, 3600),
+    float(_LIMITS.websocket_ping_interval),
+    "How long nothing may come of a WebSocket client before it is pinged; 0: it never is.",
+)
+WEBSOCKET_PING_TIMEOUT = Key(
+    "websocket.ping_timeout",
+    seconds(0.1, 3600),
+    float(_LIMITS.websocket_ping_timeout),
+    "How long a WebSocket client may take to answer a ping; then it counts as gone (1006).",
+)
+WEBSOCKET_CLOSE_TIMEOUT = Key(
+    "websocket.close_timeout",
+    seconds(0.1, 900),
+    float(_LIMITS.websocket_close),
+    "How long one side of a WebSocket may take to end when the other has closed: the client, and the function's code.",
+)
 STOP_GRACE = Key(
     "stop_grace",
     seconds(0, 900),
@@ -214,6 +238,10 @@ GATEWAY_KEYS: tuple[Key[object], ...] = (
     CLIENT_FLUSH_TIMEOUT,
     CLIENT_MAX_EXCHANGES,
     CLIENT_MAX_CONNECTIONS,
+    WEBSOCKET_MAX_MESSAGE,
+    WEBSOCKET_PING_INTERVAL,
+    WEBSOCKET_PING_TIMEOUT,
+    WEBSOCKET_CLOSE_TIMEOUT,
     STOP_GRACE,
     LOG_FORMAT,
     LOG_LEVEL,

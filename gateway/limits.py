@@ -45,5 +45,14 @@ class HttpLimits:
     """How much of an upload that nobody wants is read to keep the connection of use; then it is closed."""
     drain: float = 2
     """The same in time."""
+    websocket_message: int = 1 << 20
+    """Of one WebSocket message, both ways, however it is fragmented; beyond it the client is closed with 1009."""
+    websocket_ping_interval: float = 20
+    """How long nothing may come of a WebSocket client before it is pinged; 0: it never is."""
+    websocket_ping_timeout: float = 20
+    """How long it may take to answer; then it counts as gone."""
+    websocket_close: float = 10
+    """How long a side may take to end when the other has closed: the client for its half of the closing handshake, the
+    function's code to stop."""
     linger: float = 2
     """How long a connection that we close early is still read, lest its reset take the response from the client."""

@@ -48,6 +48,21 @@ class LinkStream:
             self._session.send_trailers(self.id, headers)
             self._flush_soon()
 
+    def send_message(self, data: bytes, text: bool) -> None:
+        if self._session.is_open(self.id):
+            self._session.send_message(self.id, data, text=text)
+            self._flush_soon()
+
+    def send_close(self, code: int, reason: bytes) -> None:
+        if self._session.is_open(self.id):
+            self._session.send_close(self.id, code, reason)
+            self._session.send_data(self.id, b"", end=True)
+            self._flush_soon()
+
+    def consumed_message(self) -> None:
+        self._session.consume_message(self.id, time.monotonic())
+        self._flush_soon()
+
     def consumed(self, size: int) -> None:
         self._session.consume(self.id, size, time.monotonic())
         self._flush_soon()

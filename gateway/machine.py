@@ -20,6 +20,9 @@ STATES: Final[dict[str, str]] = {
     "duplex": "connected",
     "downloading": "connected",
     "uploading": "connected",
+    "messages": "connected",
+    "closing": "connected",
+    "client_closed": "connected",
     "detached": "connected",
     "complete": "complete",
     "discarded": "complete",
@@ -46,6 +49,17 @@ TABLE: Final[tuple[tuple[str, tuple[str, ...], str], ...]] = (
     ("response_began", ("request_sent",), "downloading"),
     ("response_ended", ("duplex",), "uploading"),
     ("response_ended", ("downloading",), "complete"),
+    # A WebSocket: messages both ways; then the function reads no more and its last are on their way, or the client has
+    # closed and the function is told.
+    ("websocket_accepted", ("request_sent",), "messages"),
+    ("request_ended", ("messages",), "closing"),
+    ("response_ended", ("messages", "closing", "client_closed"), "complete"),
+    ("client_closed", ("messages", "closing"), "client_closed"),
+    ("client_detached", ("messages", "closing"), "detached"),
+    ("timed_out", ("messages", "closing", "client_closed"), "timed_out"),
+    ("client_left", ("messages", "closing", "client_closed"), "cancelled"),
+    ("function_failed", ("messages", "closing"), "aborted"),
+    ("function_failed", ("client_closed",), "failed"),
     # The client has left, and its route lets the function go on: what comes of it is dropped.
     ("client_detached", ("opened", "request_sent", "duplex", "downloading"), "detached"),
     ("response_ended", ("detached",), "discarded"),

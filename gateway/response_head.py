@@ -6,7 +6,7 @@ Knows HTTP's rules for heads; nothing of sockets or framing.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +19,10 @@ HOP_BY_HOP: Final = frozenset(
 )
 #: Trailer goes on where trailers may: that is the writer's to say, who chooses the framing.
 NOT_IN_RESPONSES: Final = HOP_BY_HOP - {b"trailer"}
+#: A handshake's answer is the gateway's, but for the subprotocol; and it has no body.
+NOT_IN_UPGRADES: Final = HOP_BY_HOP | frozenset(
+    b"content-length sec-websocket-accept sec-websocket-extensions sec-websocket-key sec-websocket-version".split()
+)
 #: Fields that have no place in trailers (RFC 9110, section 6.5.1) or in interim responses: framing, routing, caching.
 ONLY_IN_FINAL_HEADS: Final = HOP_BY_HOP | frozenset(
     b"authorization cache-control content-encoding content-length content-range content-type host max-forwards"
@@ -64,6 +68,18 @@ def judge_response(method: bytes, status: int, headers: Iterable[Pair], end: boo
     if end and not is_bodiless and length:
         raise ResponseRefused(f"content-length is {length}, but there is no body")
     return ResponseHead(status, kept, length, is_bodiless)
+
+
+def judge_upgrade(offered: Sequence[str], headers: Iterable[Pair]) -> list[Pair]:
+    """The fields of a 101; `offered`: the client's subprotocols.
+
+    Raises `ResponseRefused` for an invalid field, and for a subprotocol that was not offered (RFC 6455, section 4.2.2).
+    """
+    fields = clean_fields(headers, NOT_IN_UPGRADES)
+    chosen = [value.decode("latin-1") for name, value in fields if name == b"sec-websocket-protocol"]
+    if len(chosen) > 1 or not set(chosen) <= set(offered):
+        raise ResponseRefused("the subprotocol is none that the client offered")
+    return fields
 
 
 def clean_fields(headers: Iterable[Pair], dropped: frozenset[bytes]) -> list[Pair]:

@@ -163,6 +163,7 @@ class ResponseWriter:
         headers = [(b"content-type", CONTENT_TYPE), (b"cache-control", b"no-store")]
         if (seconds := problem.retry_after or problem.kind.retry_after) is not None:
             headers.append((b"retry-after", b"%d" % seconds))
+        headers += problem.kind.fields
         self.head(ResponseHead(problem.status, headers, len(body), is_head_request), is_head_request)
         if not is_head_request:
             self.data(body, True)

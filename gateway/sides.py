@@ -1,6 +1,6 @@
 """What an exchange carries and whom it talks to: the request's head, and the faces of the client's side and the link's.
 
-Only shapes, no behaviour. `ingress` implements `ClientSide`, the link's side `StreamSide`; neither knows the other.
+Shapes, no behaviour. The HTTP side implements `ClientSide`, the link's side `StreamSide`; neither knows the other.
 """
 
 from __future__ import annotations
@@ -11,6 +11,18 @@ from typing import Protocol
 from gateway.errors import Problem
 from gateway.response_head import ResponseHead
 from protocol.frames import Code, Headers
+
+
+@dataclass(frozen=True, slots=True)
+class WebSocketOffer:
+    """What a client's handshake says beyond an ordinary request (RFC 6455, section 4.1)."""
+
+    key: bytes
+    """Sec-WebSocket-Key."""
+    subprotocols: tuple[str, ...]
+    """Those offered, in the client's order."""
+    max_message: int
+    """Bytes of a message, both ways."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +40,8 @@ class RequestHead:
     has_body: bool = False
     expects_continue: bool = False
     """The client waits for 100 Continue: the request's credit starts at 0 (docs/protocol.md, streams)."""
+    websocket: WebSocketOffer | None = None
+    """None: an ordinary request."""
 
     @property
     def path(self) -> bytes:
@@ -51,6 +65,10 @@ class ClientSide(Protocol):
         """Written or copied before it returns."""
 
     def end(self, trailers: Headers) -> None: ...
+    def accept(self, headers: Headers) -> WebSocketSide:
+        """Write the 101; who takes this one's place. Raises `RequestRefused`, or ConnectionError where the client has
+        left, with nothing written."""
+
     def problem(self, problem: Problem) -> None:
         """A whole response, in place of the function's."""
 
@@ -70,6 +88,36 @@ class ClientSide(Protocol):
         """The last call: the exchange is in a terminal state, or goes on without this side."""
 
 
+class WebSocketSide(ClientSide, Protocol):
+    """The hand towards a client whose WebSocket was accepted. `abort` closes, as its exchange's problem says."""
+
+    def message(self, data: bytes, text: bool) -> None: ...
+    def close(self, code: int, reason: str) -> None:
+        """The closing handshake, behind what was written."""
+
+
+class SilentSide:
+    """A client's side to which nothing can be said: who takes a part of it says which."""
+
+    __slots__ = ()
+    is_paused = False
+
+    def informational(self, status: int, headers: Headers) -> None: ...
+    def continue_(self) -> None: ...
+    def head(self, head: ResponseHead, end: bool) -> None: ...
+    def data(self, payload: bytes | bytearray | memoryview, end: bool) -> None: ...
+    def end(self, trailers: Headers) -> None: ...
+    def accept(self, headers: Headers) -> WebSocketSide:
+        raise ConnectionResetError("nobody is there")
+
+    def problem(self, problem: Problem) -> None: ...
+    def abort(self) -> None: ...
+    def upload_writable(self) -> None: ...
+    def upload_stopped(self) -> None: ...
+    def returned(self) -> None: ...
+    def ended(self) -> None: ...
+
+
 class StreamSide(Protocol):
     """The exchange's hand towards the function: one stream on a link. No method blocks or minds an ended stream."""
 
@@ -83,8 +131,17 @@ class StreamSide(Protocol):
         """Request body; kept by reference until it is sent."""
 
     def send_trailers(self, headers: Headers) -> None: ...
+    def send_message(self, data: bytes, text: bool) -> None:
+        """A WebSocket message, whole; kept by reference until it is sent."""
+
+    def send_close(self, code: int, reason: bytes) -> None:
+        """How the client's WebSocket was closed, and the end of our direction."""
+
     def consumed(self, size: int) -> None:
         """That many response bytes have gone on: grant credit."""
+
+    def consumed_message(self) -> None:
+        """The oldest message that came has gone on: grant credit."""
 
     def cancel(self, code: Code) -> None:
         """Both directions: RESET and STOP."""

@@ -31,6 +31,7 @@ from gateway.config import (
     SessionConfig,
     TimeoutsConfig,
     TlsConfig,
+    WebSocketConfig,
     reach_key,
     unknown_function,
 )
@@ -92,6 +93,12 @@ class _Loader:
                 session=SessionConfig(grace=get(keys.SESSION_GRACE), ping_interval=get(keys.SESSION_PING)),
                 body=BodyConfig(window=get(keys.BODY_WINDOW)),
                 client=self._client(),
+                websocket=WebSocketConfig(
+                    max_message=get(keys.WEBSOCKET_MAX_MESSAGE),
+                    ping_interval=get(keys.WEBSOCKET_PING_INTERVAL),
+                    ping_timeout=get(keys.WEBSOCKET_PING_TIMEOUT),
+                    close_timeout=get(keys.WEBSOCKET_CLOSE_TIMEOUT),
+                ),
                 trusted_proxies=proxies or (),
                 stop_grace=get(keys.STOP_GRACE),
                 log=LogConfig(format=get(keys.LOG_FORMAT), level=get(keys.LOG_LEVEL)),

@@ -1,6 +1,7 @@
-"""For handlers of the gateway's own paths: accept a WebSocket in one step of the loop, or answer without one.
+"""RFC 6455's opening handshake: checked strictly, and accepted in one step of the loop, or answered without.
 
-Knows RFC 6455's opening handshake and the connection that it came on; not what is spoken afterwards.
+Functions dial in by it, on the gateway's own paths, and clients ask functions for a WebSocket. Knows the connection
+that it came on; not what is spoken afterwards.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from aiohttp.web import BaseRequest, StreamResponse
 
 from gateway.client_connection import CLOSE, connection_of
 from gateway.errors import Problem, RequestRefused
+from gateway.response_head import NAME
 from gateway.response_writer import head_bytes
+from gateway.sides import WebSocketOffer
 from protocol.frames import Headers
 
 GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
@@ -31,10 +34,15 @@ def accept_websocket(
     Nothing is awaited in between, so a frame that follows the 101 at once reaches `protocol`;
     `ClientConnection.hand_over` says in which order. Raises `RequestRefused` for what is not a WebSocket handshake.
     """
-    key = check_handshake(request)
+    return connection_of(request).hand_over(protocol, upgrade_head(check_handshake(request), headers))
+
+
+def upgrade_head(key: bytes, headers: Headers) -> bytes:
+    """The 101 that answers `key`, without extensions: permessage-deflate costs up to 300 KiB for each client, and lets
+    one byte ask for a thousand."""
     accept = base64.b64encode(hashlib.sha1(key + GUID, usedforsecurity=False).digest())
     fields = ((b"upgrade", b"websocket"), (b"connection", b"Upgrade"), (b"sec-websocket-accept", accept), *headers)
-    return connection_of(request).hand_over(protocol, head_bytes(101, fields))
+    return head_bytes(101, fields)
 
 
 async def reply(request: BaseRequest, status: int, headers: Headers = (), body: bytes = b"") -> StreamResponse:
@@ -48,14 +56,34 @@ async def reply(request: BaseRequest, status: int, headers: Headers = (), body: 
     return CLOSE
 
 
+def asks_websocket(request: BaseRequest) -> bool:
+    """Whether it says that it is a handshake; whether it is one is `read_offer`'s to say."""
+    return any(b"websocket" in value.lower() for name, value in request.raw_headers if name.lower() == b"upgrade")
+
+
+def read_offer(request: BaseRequest, max_message: int) -> WebSocketOffer:
+    """A client's handshake. Raises `RequestRefused` for what is none, of an old version too."""
+    key = check_handshake(request)
+    names = [
+        name.strip() for value in request.headers.getall("sec-websocket-protocol", ()) for name in value.split(",")
+    ]
+    if len(set(names)) != len(names) or not all(NAME.fullmatch(name.encode("utf-8", "replace")) for name in names):
+        raise RequestRefused(Problem("bad-request", "Sec-WebSocket-Protocol is no list of different names."))
+    return WebSocketOffer(key, tuple(names), max_message)
+
+
 def check_handshake(request: BaseRequest) -> bytes:
     """Sec-WebSocket-Key; RFC 6455, section 4.2.1. Raises `RequestRefused` for what is not a WebSocket handshake."""
     headers = request.headers
-    options = {option.strip().lower() for option in headers.get("connection", "").split(",")}
-    if request.method != "GET" or headers.get("upgrade", "").lower() != "websocket" or "upgrade" not in options:
-        raise RequestRefused(Problem("bad-request", "This address takes WebSocket connections only."))
+    options = {option.strip().lower() for value in headers.getall("connection", ()) for option in value.split(",")}
+    if request.method != "GET" or request.version != (1, 1) or request.body_exists:
+        raise RequestRefused(Problem("bad-request", "A WebSocket begins with a GET of HTTP/1.1, without a body."))
+    if headers.get("upgrade", "").lower() != "websocket" or "upgrade" not in options:
+        raise RequestRefused(Problem("bad-request", "Upgrade: websocket and Connection: Upgrade are needed."))
     if headers.get("sec-websocket-version") != "13":
-        raise RequestRefused(Problem("bad-request", "The WebSocket version is not 13."))
+        raise RequestRefused(Problem("websocket-version"))
+    if len(headers.getall("sec-websocket-key", ())) > 1:
+        raise RequestRefused(Problem("bad-request", "Sec-WebSocket-Key is there twice."))
     key = headers.get("sec-websocket-key", "")
     try:
         size = len(base64.b64decode(key, validate=True))

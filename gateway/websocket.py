@@ -1,11 +1,14 @@
-"""The WebSocket framing of a dialled link, server side, sans-I/O (RFC 6455 §5). Knows no socket and no session.
+"""The WebSocket framing of the server's side, sans-I/O (RFC 6455 §5): what is common, and what is a link's own.
+Knows no socket and no session.
 
-Payloads are handed on as they come, unmasked in C: a frame of 1 MiB need not be whole before its first byte goes on.
+A link's payloads are handed on as they come, unmasked in C: a frame of 1 MiB need not be whole before its first byte
+goes on.
 """
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from abc import ABC, abstractmethod
+from typing import ClassVar, Final, Protocol
 
 from websockets.speedups import apply_mask
 
@@ -18,63 +21,87 @@ CLOSE: Final = 0x8
 PING: Final = 0x9
 PONG: Final = 0xA
 NO_STATUS: Final = 1005  # a close frame without a code, RFC 6455 §7.4.1
+ABNORMAL: Final = 1006  # a connection that ended without a close frame
 
-_FINAL: Final = 0x80
+_NEVER_SENT: Final = frozenset((1004, NO_STATUS, ABNORMAL))
+FINAL: Final = 0x80
 _RESERVED: Final = 0x70
 _MASKED: Final = 0x80
 _NO_FRAME: Final = -1
 
 
 class FramingError(Exception):
-    """The peer broke RFC 6455, or sent what a link does not take; `code` is the close code that says so."""
+    """The peer broke RFC 6455, or sent what is not taken here; `code` is the close code that says so."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)
         self.code = code
 
 
-class Receiver(Protocol):
-    """Whom a parser tells."""
+class ControlReceiver(Protocol):
+    """Whom a parser tells of control frames; of close frames in its own way."""
+
+    def ping_received(self, payload: bytes) -> None: ...
+    def pong_received(self) -> None: ...
+
+
+class Receiver(ControlReceiver, Protocol):
+    """Whom a link's parser tells."""
 
     def message_part(self, part: bytes, offset: int, length: int) -> None:
         """The next bytes, from `offset` on, of a binary message of `length` bytes."""
 
-    def ping_received(self, payload: bytes) -> None: ...
-    def pong_received(self) -> None: ...
     def close_received(self, code: int) -> None: ...
 
 
 def frame_header(opcode: int, size: int) -> bytes:
     """The header of an unmasked, unfragmented frame."""
     if size < 126:
-        return bytes((_FINAL | opcode, size))
+        return bytes((FINAL | opcode, size))
     if size < 1 << 16:
-        return bytes((_FINAL | opcode, 126)) + size.to_bytes(2, "big")
-    return bytes((_FINAL | opcode, 127)) + size.to_bytes(8, "big")
+        return bytes((FINAL | opcode, 126)) + size.to_bytes(2, "big")
+    return bytes((FINAL | opcode, 127)) + size.to_bytes(8, "big")
 
 
 def close_frame(code: int, reason: str = "") -> bytes:
-    """A whole close frame; a reason that is too long is cut."""
-    payload = code.to_bytes(2, "big") + reason.encode("ascii", "replace")[: MAX_CONTROL_SIZE - 2]
+    """A whole close frame, an empty one for `NO_STATUS`; a reason that is too long is cut."""
+    payload = b""
+    if code != NO_STATUS:
+        payload = code.to_bytes(2, "big") + reason.encode()[: MAX_CONTROL_SIZE - 2]
+        payload = payload[:2] + payload[2:].decode("utf-8", "ignore").encode()  # no half of a character
     return frame_header(CLOSE, len(payload)) + payload
 
 
-class Parser:
+class FrameParser(ABC):
     """Begins after the handshake; ends with its socket, or with the `FramingError` that it raised."""
 
-    __slots__ = ("_control", "_cut", "_fragments", "_length", "_mask", "_max_size", "_offset", "_opcode", "_receiver")
+    __slots__ = (
+        "_control",
+        "_controlled",
+        "_cut",
+        "_fragments",
+        "_length",
+        "_mask",
+        "_max_size",
+        "_offset",
+        "_opcode",
+        "is_paused",
+    )
+    takes_text: ClassVar[bool]
 
-    def __init__(self, receiver: Receiver, max_size: int) -> None:
+    def __init__(self, receiver: ControlReceiver, max_size: int) -> None:
         """`max_size`: bytes of a message, of all its fragments together."""
-        self._receiver = receiver
+        self._controlled = receiver
         self._max_size = max_size
-        self._cut = b""  # the beginning of a header that is not whole
+        self._cut = b""  # what was fed and not read: the beginning of a header, or all behind a pause
         self._opcode = _NO_FRAME  # the first byte of the frame that is being read
         self._length = 0  # of its payload
         self._offset = 0  # payload bytes read
         self._mask = b""
         self._control = bytearray()  # payload of a control frame
         self._fragments: bytearray | None = None  # of an unfinished fragmented message
+        self.is_paused = False
+        """Set by whom it tells: what is fed waits, from the next frame on, until something is fed without it."""
 
     def feed(self, data: bytes | memoryview) -> None:
         """Raises `FramingError`, after which nothing more may be fed; whatever the receiver raises passes through."""
@@ -84,7 +111,7 @@ class Parser:
         at, end = 0, len(view)
         while at < end:
             if self._opcode == _NO_FRAME:
-                begin = self._read_header(view, at)
+                begin = 0 if self.is_paused else self._read_header(view, at)
                 if not begin:
                     self._cut = bytes(view[at:])
                     return
@@ -111,10 +138,10 @@ class Parser:
         if extended:
             size = int.from_bytes(view[at + 2 : begin - 4], "big")
         if first & 0x0F < CLOSE and size + len(self._fragments or b"") > self._max_size:
-            raise FramingError(1009, "a message above 1 MiB")
+            raise FramingError(1009, f"a message above {self._max_size} bytes")
         if begin > len(view):
             return 0
-        if first == BINARY:  # and not final
+        if first == BINARY or first == TEXT:  # and not final
             self._fragments = bytearray()
         self._opcode, self._length, self._offset = first, size, 0
         self._mask = bytes(view[begin - 4 : begin])
@@ -128,30 +155,66 @@ class Parser:
         if first & _RESERVED:
             raise FramingError(1002, "reserved bits are set")
         if opcode >= CLOSE:
-            if opcode > PONG or not first & _FINAL or second & 0x7F > MAX_CONTROL_SIZE:
+            if opcode > PONG or not first & FINAL or second & 0x7F > MAX_CONTROL_SIZE:
                 raise FramingError(1002, "a malformed control frame")
-        elif opcode == TEXT:
-            raise FramingError(1003, "a text message")
         elif opcode > BINARY:
             raise FramingError(1002, "an unknown opcode")
+        elif opcode == TEXT and not self.takes_text:
+            raise FramingError(1003, "a text message")
         elif (opcode == CONTINUATION) != (self._fragments is not None):
             raise FramingError(1002, "fragments out of order")
 
+    @abstractmethod
     def _payload(self, part: bytes) -> None:
-        opcode, is_final = self._opcode & 0x0F, self._opcode & _FINAL
+        """The next bytes of the frame's payload, unmasked; none for an empty frame."""
+
+    def _advance(self, size: int) -> bool:
+        """So much of the frame's payload has come. Whether it is whole, and the next frame begins."""
+        self._offset += size
+        if self._offset < self._length:
+            return False
+        self._opcode = _NO_FRAME
+        return True
+
+    def _control_part(self, opcode: int, part: bytes) -> None:
+        self._control += part
+        if not self._advance(len(part)):
+            return
+        payload = bytes(self._control)
+        self._control.clear()
+        if opcode == PING:
+            self._controlled.ping_received(payload)
+        elif opcode == PONG:
+            self._controlled.pong_received()
+        elif len(payload) == 1:
+            raise FramingError(1002, "a malformed close frame")
+        else:
+            self._closed(int.from_bytes(payload[:2], "big") if payload else NO_STATUS, payload[2:])
+
+    @abstractmethod
+    def _closed(self, code: int, reason: bytes) -> None:
+        """A close frame came."""
+
+
+class Parser(FrameParser):
+    """A link's: binary messages alone, passed on in parts."""
+
+    __slots__ = ("_receiver",)
+    takes_text = False
+
+    def __init__(self, receiver: Receiver, max_size: int) -> None:
+        super().__init__(receiver, max_size)
+        self._receiver = receiver
+
+    def _payload(self, part: bytes) -> None:
+        opcode, is_final = self._opcode & 0x0F, self._opcode & FINAL
+        if opcode >= CLOSE:
+            self._control_part(opcode, part)
+            return
         offset = self._offset
-        self._offset = seen = offset + len(part)
-        is_whole = seen == self._length
-        if is_whole:
-            self._opcode = _NO_FRAME
+        is_whole = self._advance(len(part))
         if opcode == BINARY and is_final:
             self._receiver.message_part(part, offset, self._length)
-        elif opcode >= CLOSE:
-            self._control += part
-            if is_whole:
-                payload = bytes(self._control)
-                self._control.clear()
-                self._control_received(opcode, payload)
         else:
             assert self._fragments is not None, "checked with the header"
             self._fragments += part
@@ -159,12 +222,10 @@ class Parser:
                 message, self._fragments = bytes(self._fragments), None
                 self._receiver.message_part(message, 0, len(message))
 
-    def _control_received(self, opcode: int, payload: bytes) -> None:
-        if opcode == PING:
-            self._receiver.ping_received(payload)
-        elif opcode == PONG:
-            self._receiver.pong_received()
-        elif len(payload) == 1:
-            raise FramingError(1002, "a malformed close frame")
-        else:
-            self._receiver.close_received(int.from_bytes(payload[:2], "big") if payload else NO_STATUS)
+    def _closed(self, code: int, reason: bytes) -> None:
+        self._receiver.close_received(code)
+
+
+def is_close_code(code: int) -> bool:
+    """Whether a close frame may say it (RFC 6455 §7.4 and IANA's registry of 2024)."""
+    return 3000 <= code <= 4999 or (1000 <= code <= 1014 and code not in _NEVER_SENT)

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 from lambda_client.handler import stream_handler
 from lambda_client.request import Request, RequestIdFilter, SyncRequest, current_request
 from lambda_client.response import Response
-from lambda_client.stream import ClientDisconnected
+from lambda_client.stream import ClientDisconnected, WebSocketClosed
 
 if TYPE_CHECKING:
     from lambda_client.asgi import asgi_handler
     from lambda_client.native import HttpResponseStream, pipeline, streamify_response
     from lambda_client.server_sent_events import sse
+    from lambda_client.websocket import WebSocket
     from lambda_client.wsgi import wsgi_handler
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "RequestIdFilter",
     "Response",
     "SyncRequest",
+    "WebSocket",
+    "WebSocketClosed",
     "asgi_handler",
     "current_request",
     "pipeline",
@@ -34,6 +37,7 @@ __all__ = [
 #: Names that are loaded when they are first used, and where they are: most functions need none of them.
 _LATER = {
     "HttpResponseStream": "native",
+    "WebSocket": "websocket",
     "asgi_handler": "asgi",
     "pipeline": "native",
     "sse": "server_sent_events",

@@ -13,7 +13,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from lambda_client.link_stream import STREAM_EVENTS, LinkStream
+from lambda_client.link_stream import STREAM_EVENTS, LinkStream, open_stream
 from lambda_client.stream import LambdaContext
 from lambda_client.wire import FunctionSession, dial, errors, events, frames
 
@@ -355,7 +355,7 @@ class Link:
     def _on_opened(self, event: events.StreamOpened) -> None:
         assert self._context is not None  # a stream is opened in a lease alone
         self._was_answered = True
-        stream = LinkStream(self, event.stream, event.request, self._context)
+        stream = open_stream(self, event.stream, event.request, self._context)
         self._streams[event.stream] = stream
         self._running[stream.task] = stream
         stream.task.add_done_callback(self._on_task_done)

@@ -130,19 +130,25 @@ class LinkStream(Stream):
 
     # For the link
 
+    def message_came(self, data: bytes, text: bool) -> None:
+        """Of a WebSocket alone."""
+
+    def close_came(self, code: int, reason: bytes) -> None:
+        """Of a WebSocket alone."""
+
     def body_came(self, data: bytes, end: bool) -> None:
         if data and not self.is_cancelled:
             self._pieces.append(data)
         self._is_body_over = self._is_body_over or end
-        _wake(self._reader)
+        wake(self._reader)
 
     def body_was_cut(self, reason: str) -> None:
         if not self.is_cancelled:
             self._cut = reason or "the client ended its request early"
-        _wake(self._reader)
+        wake(self._reader)
 
     def writable(self) -> None:
-        _wake(self._writer)
+        wake(self._writer)
 
     def cancel(self, code: frames.Code) -> None:
         """Stop the code, then end the stream with `code`. Idempotent, but that a client may leave when time is up."""
@@ -156,8 +162,8 @@ class LinkStream(Stream):
         if self.task.done() or was_cancelled:
             return
         self._pieces.clear()
-        _wake(self._reader)
-        _wake(self._writer)  # where code runs in a task of its own, which is not cancelled
+        wake(self._reader)
+        wake(self._writer)  # where code runs in a task of its own, which is not cancelled
         self.task.cancel()
 
     def abandon(self) -> None:
@@ -203,7 +209,16 @@ class LinkStream(Stream):
             self._link.wake()
 
 
-def _wake(future: asyncio.Future[None] | None) -> None:
+def open_stream(link: Link, number: int, opening: frames.Request, context: LambdaContext) -> LinkStream:
+    """The stream of a REQUEST, whose code is about to run."""
+    if "websocket" not in opening.options:
+        return LinkStream(link, number, opening, context)
+    from lambda_client.websocket_stream import WebSocketStream  # most functions have none
+
+    return WebSocketStream(link, number, opening, context)
+
+
+def wake(future: asyncio.Future[None] | None) -> None:
     if future is not None and not future.done():
         future.set_result(None)
 
@@ -212,6 +227,8 @@ def _wake(future: asyncio.Future[None] | None) -> None:
 STREAM_EVENTS: dict[type, Callable[[LinkStream, Any], None]] = {
     events.DataReceived: lambda stream, event: stream.body_came(bytes(event.data), event.end),
     events.TrailersReceived: lambda stream, event: stream.body_came(b"", True),
+    events.MessageReceived: lambda stream, event: stream.message_came(event.data, event.text),
+    events.CloseReceived: lambda stream, event: stream.close_came(event.code, event.reason),
     events.StreamReset: lambda stream, event: stream.body_was_cut(event.reason),
     events.StreamStopped: lambda stream, event: stream.cancel(frames.Code.CANCELLED),
     events.StreamWritable: lambda stream, event: stream.writable(),

@@ -19,7 +19,7 @@ from lambda_client.event import EVENT_BODY_LIMIT, build_event, is_http
 from lambda_client.fields import encode_fields
 from lambda_client.request import Request, SyncRequest, set_current_request
 from lambda_client.response import Prepared, Response, encode_piece, prepare, prepare_lambda, type_of_piece
-from lambda_client.stream import BODYLESS_STATUSES, LambdaContext, Stream
+from lambda_client.stream import BODYLESS_STATUSES, LambdaContext, NoWebSocket, Stream, WebSocketClosed
 from lambda_client.thread import ThreadRun, wait_in_thread
 
 if TYPE_CHECKING:
@@ -85,7 +85,10 @@ class RequestHandler(StreamRunner):
         if self.is_async:
             request = Request(stream, environment.state)
             set_current_request(request)
-            await _deliver(stream, prepare(await _result(self.fn(request))), environment)
+            if stream.subprotocols is not None:
+                await _serve_websocket(stream, _result(self.fn(request)), environment)
+            else:
+                await _deliver(stream, prepare(await _respond(self.fn(request))), environment)
         else:
             await _in_thread(stream, environment, self._call(stream, environment))
 
@@ -102,6 +105,8 @@ class EventHandler:
         self.is_async = is_async
 
     async def serve(self, stream: Stream, environment: Environment) -> None:
+        if await refuse_websocket(stream):
+            return
         set_current_request(Request(stream, environment.state))
         event = await read_event(stream, environment)
         if event is None:
@@ -125,6 +130,33 @@ class EventHandler:
         stream = BufferedStream(event, context)
         environment.run(_deliver(stream, prepare_lambda(returned), environment))
         return stream.answer()
+
+
+async def _respond(returned: Any) -> Any:
+    """What a handler made; one that wanted a WebSocket tells its client so."""
+    try:
+        return await _result(returned)
+    except NoWebSocket:
+        return Response("This address takes WebSocket connections only.\n", 400)
+
+
+async def _serve_websocket(stream: Stream, result: Awaitable[Any], environment: Environment) -> None:
+    """Run a handler whose client asks for a WebSocket; one that does not accept it has refused it with what it
+    returns."""
+    from lambda_client.websocket import Messages
+
+    returned = None
+    try:
+        returned = await result
+    except WebSocketClosed:
+        if not (isinstance(stream, Messages) and stream.closed):
+            raise
+    if not (isinstance(stream, Messages) and stream.is_accepted):
+        await _deliver(stream, prepare(returned), environment)
+    elif returned is None:
+        await stream.close(1000, "")
+    else:
+        raise TypeError(f"a handler that has accepted a WebSocket returns None, not {type(returned).__name__}")
 
 
 async def _result(returned: Any) -> Any:
@@ -184,8 +216,8 @@ async def run_in_thread(
 
 
 async def refuse_websocket(stream: Stream) -> bool:
-    """Whether the request is one for a WebSocket, which has been answered: not served yet."""
-    if "websocket" not in stream.opening.options:
+    """Whether the request is one for a WebSocket, which has been answered: code of this kind has no way to."""
+    if stream.subprotocols is None:
         return False
     stream.begin(501, [(b"content-type", b"text/plain; charset=utf-8")])
     await stream.send(b"WebSocket requests are not served here.\n", ends=True)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import io
 import json
 import logging
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from lambda_client.body import Body, BodyFile, SyncBody, read_whole, read_whole_sync
 from lambda_client.fields import Headers, Query, parse_cookies
 from lambda_client.stream import LambdaContext, Stream
+
+if TYPE_CHECKING:
+    from lambda_client.websocket import WebSocket
 
 _FILE_BUFFER = 64 << 10  # bytes; the size of a usual piece
 
@@ -122,6 +126,11 @@ class _Head:
         parameters = self.headers.get("content-type", "").lower().partition("charset=")[2]
         return body.decode(parameters.split(";")[0].strip().strip('"') or "utf-8")
 
+    @property
+    def is_websocket(self) -> bool:
+        """Whether the client asks for a WebSocket, with which an ordinary response refuses it."""
+        return self._stream.subprotocols is not None
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.method} {self.path}>"
 
@@ -145,6 +154,25 @@ class Request(_Head):
     async def json(self) -> Any:
         """The whole body as JSON (RFC 8259). Raises `ValueError`."""
         return json.loads(await read_whole(self.body))
+
+    @property
+    def subprotocols(self) -> list[str]:
+        """The WebSocket subprotocols that the client offers, in its order."""
+        return list(self._stream.subprotocols or ())
+
+    async def websocket(
+        self,
+        subprotocol: str | None = None,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
+    ) -> WebSocket:
+        """Accept the client's WebSocket, with one of the `subprotocols` or none. Whoever refuses it returns a response.
+
+        Raises `RuntimeError` where the client has not asked for one, which it is told with a 400 unless that is caught,
+        and the second time; `ValueError` for a subprotocol that it has not offered.
+        """
+        from lambda_client.websocket import accept  # most functions have none
+
+        return accept(self._stream, subprotocol, headers)
 
 
 class SyncRequest(_Head):
@@ -171,6 +199,10 @@ class SyncRequest(_Head):
     def json(self) -> Any:
         """The whole body as JSON (RFC 8259). Raises `ValueError`."""
         return json.loads(read_whole_sync(self.body))
+
+    def websocket(self, *_: object, **__: object) -> NoReturn:
+        """A conversation needs the event loop. Raises `TypeError`."""
+        raise TypeError("a WebSocket needs an `async def` handler: write `ws = await request.websocket()` in one")
 
 
 def current_request() -> Request | SyncRequest:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from lambda_client.wire import frames
@@ -36,6 +36,27 @@ class ClientDisconnected(ConnectionResetError):
     told, which cannot be cancelled; code that does neither looks at `request.cancelled`. A generator's write is its
     `yield`, and raises nothing but `GeneratorExit`: it is closed there.
     """
+
+
+class Closed(NamedTuple):
+    """How a WebSocket was closed (RFC 6455 §7.4): 1005 without a code, 1006 without a close frame, 1012 at the end of
+    the invocation's time."""
+
+    code: int
+    reason: str
+
+
+class WebSocketClosed(ConnectionError):
+    """A WebSocket is closed: nothing more will come, and nothing can be sent. A handler may let it pass."""
+
+    def __init__(self, closed: Closed) -> None:
+        super().__init__(f"the WebSocket is closed ({closed.code}{': ' if closed.reason else ''}{closed.reason})")
+        self.code = closed.code
+        self.reason = closed.reason
+
+
+class NoWebSocket(RuntimeError):
+    """The client has sent an ordinary request."""
 
 
 class LengthMismatch(RuntimeError):
@@ -74,6 +95,12 @@ class Stream(ABC):
     @abstractmethod
     def inform(self, status: int, headers: list[Pair]) -> None:
         """Send an interim response, 102 to 199, before the head. Ignored where none can be sent."""
+
+    @property
+    def subprotocols(self) -> list[str] | None:
+        """Those that the client offers in its WebSocket handshake; None for an ordinary request."""
+        offered: list[str] | None = self.opening.options.get("websocket")
+        return offered
 
     def remaining_time(self) -> float:
         """Seconds until the code is stopped, never below 0."""
