@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,7 +18,7 @@ from lambda_client.buffered import BufferedStream
 from lambda_client.fields import Pairs, encode_fields
 from lambda_client.handler import LambdaHandler, check_app
 from lambda_client.lifespan import AppLifespan
-from lambda_client.plain import StreamRunner, answer_error, refuse_websocket
+from lambda_client.plain import StreamRunner, answer_error
 from lambda_client.request import Request, set_current_request
 from lambda_client.response import PIECE_SIZE
 from lambda_client.stream import ClientDisconnected, Stream
@@ -80,7 +81,7 @@ def asgi_handler(
     `concurrency`: how many requests one environment serves at once. `lifespan`: whether the app's startup runs, once
     for each environment, before its first request; `auto`: if the app knows how. `root_path`: where the app is mounted;
     put before a path that does not begin with it. `cancel_after`: seconds that the app may go on after its client has
-    left and `receive()` has said `http.disconnect`; then its task is cancelled. None: as long as the invocation lasts.
+    left and `receive()` has said so; then its task is cancelled. None: as long as the invocation lasts.
 
     Raises `TypeError` for what is no ASGI 3 application, `ValueError` for an argument out of range.
     """
@@ -96,12 +97,17 @@ class AsgiRunner(StreamRunner):
         self._cancel_after = cancel_after
 
     async def serve(self, stream: Stream, environment: Environment) -> None:
-        if await refuse_websocket(stream):
-            return
         request = Request(stream, environment.state)
         set_current_request(request)
-        cycle = Cycle(stream, environment, build_scope(request, stream, self._root_path))
-        await cycle.run(self._app, self._cancel_after)
+        scope = build_scope(request, stream, self._root_path)
+        call: AppCall
+        if request.is_websocket:
+            from lambda_client.asgi_websocket import WebSocketCycle  # most functions have none
+
+            call = WebSocketCycle(stream, scope)
+        else:
+            call = Cycle(stream, environment, scope)
+        await call.run(self._app, self._cancel_after)
 
 
 def build_scope(request: Request, stream: Stream, root_path: str) -> Scope:
@@ -128,24 +134,16 @@ def build_scope(request: Request, stream: Stream, root_path: str) -> Scope:
     }
 
 
-class Cycle:
-    """One request and its response, as the app sees them. Begins with the app's call, ends when that has returned."""
+class AppCall(ABC):
+    """One call of an app. Begins with it, ends when it has returned."""
 
-    def __init__(self, stream: Stream, environment: Environment, scope: Scope) -> None:
+    def __init__(self, stream: Stream, scope: Scope) -> None:
         self.scope = scope
         self._stream = stream
-        self._environment = environment
-        self._state = "waiting"  # then "begun", "trailers" where those were announced, "complete"
-        self._has_trailers = False
-        self._trailers: Pairs = []
-        self._is_left = False  # nobody waits for the response any more
-        self._is_read = False  # all of the body is the app's
-        self._over = asyncio.Event()  # left, or complete: nothing more is to be received
-        self._reading = asyncio.Lock()
-        self._sending = asyncio.Lock()
+        self._is_left = False  # nobody waits for anything any more
 
     async def run(self, app: App, cancel_after: float) -> None:
-        """Call the app, and end what it leaves open. Raises what it raised after its response had begun.
+        """Call the app, and end what it leaves open. Raises what it raised after it had begun to answer.
 
         The app has a task of its own: when the client leaves, the stream's task is cancelled, and the app's is not.
         """
@@ -160,7 +158,7 @@ class Cycle:
                     task.cancel()
                     raise
                 self._is_left = True
-                self._over.set()
+                self._left()
                 timer = loop.call_later(min(cancel_after, self._stream.remaining_time()), task.cancel)
         if timer is not None:
             timer.cancel()
@@ -179,16 +177,58 @@ class Cycle:
             return error
         if result is not None:
             return AppError(f"an ASGI app returns None, not {type(result).__name__}")
-        if self._state == "complete" or self._is_left:
-            return None
-        return AppError(
-            f"the app returned {'without a' if self._state == 'waiting' else 'before the end of its'} response"
-        )
+        return None if self._is_left else await self._returned()
 
     async def _fail(self, error: BaseException) -> None:
-        if self._state != "waiting":
+        if self._has_begun:
             raise error if isinstance(error, Exception) else AppError(f"the app raised {error!r}") from error
         await answer_error(self._stream, error)
+
+    @abstractmethod
+    async def receive(self) -> Message: ...
+
+    @abstractmethod
+    async def send(self, message: Message) -> None: ...
+
+    @property
+    @abstractmethod
+    def _has_begun(self) -> bool:
+        """The client has been told something."""
+
+    @abstractmethod
+    def _left(self) -> None:
+        """Who receives is to be told."""
+
+    @abstractmethod
+    async def _returned(self) -> BaseException | None:
+        """The app has returned in good order: what it has left undone, if that is an error."""
+
+
+class Cycle(AppCall):
+    """A request and its response, as the app sees them."""
+
+    def __init__(self, stream: Stream, environment: Environment, scope: Scope) -> None:
+        super().__init__(stream, scope)
+        self._environment = environment
+        self._state = "waiting"  # then "begun", "trailers" where those were announced, "complete"
+        self._has_trailers = False
+        self._trailers: Pairs = []
+        self._is_read = False  # all of the body is the app's
+        self._over = asyncio.Event()  # left, or complete: nothing more is to be received
+        self._reading = asyncio.Lock()
+        self._sending = asyncio.Lock()
+
+    @property
+    def _has_begun(self) -> bool:
+        return self._state != "waiting"
+
+    def _left(self) -> None:
+        self._over.set()
+
+    async def _returned(self) -> BaseException | None:
+        if self._state == "complete":
+            return None
+        return AppError(f"the app returned {'before the end of its' if self._has_begun else 'without a'} response")
 
     # For the app
 
@@ -230,12 +270,12 @@ class Cycle:
         status = message["status"]
         if not isinstance(status, int) or not 200 <= status <= 599:
             raise ValueError(f"a response's status is 200 to 599, not {status!r}")
-        self._stream.begin(int(status), _fields(message.get("headers", ())))
+        self._stream.begin(int(status), header_fields(message.get("headers", ())))
         self._has_trailers = bool(message.get("trailers"))
         self._state = "begun"
 
     async def _hint(self, message: Message) -> None:
-        self._stream.inform(103, _fields((b"link", link) for link in message["links"]))
+        self._stream.inform(103, header_fields((b"link", link) for link in message["links"]))
 
     async def _send_body(self, message: Message) -> None:
         body = message.get("body", b"")
@@ -265,7 +305,7 @@ class Cycle:
                 self._complete()
 
     async def _send_trailers(self, message: Message) -> None:
-        self._trailers += _fields(message.get("headers", ()))
+        self._trailers += header_fields(message.get("headers", ()))
         if not message.get("more_trailers", False):
             self._stream.finish(self._trailers)
             self._complete()
@@ -276,7 +316,7 @@ class Cycle:
         self._stream.stop_reading()
 
 
-def _fields(headers: Iterable[Iterable[object]]) -> Pairs:
+def header_fields(headers: Iterable[Iterable[object]]) -> Pairs:
     pairs = [tuple(pair) for pair in headers]
     for pair in pairs:
         if not all(isinstance(part, bytes) for part in pair):

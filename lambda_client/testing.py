@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from lambda_client import wire
 from lambda_client.dial import Listener
@@ -22,10 +22,11 @@ from lambda_client.environment import Environment
 from lambda_client.fields import Headers, encode_fields
 from lambda_client.handler import LambdaHandler
 from lambda_client.response import encode_piece
+from lambda_client.stream import Closed, WebSocketClosed
 from lambda_client.testing_gateway import TIMEOUT, Exchange, GatewayEnd, MemorySocket
 from lambda_client.trust import Endpoint
 
-__all__ = ["BrokenResponse", "TestClient", "TestResponse"]
+__all__ = ["BrokenResponse", "TestClient", "TestResponse", "TestWebSocket", "WebSocketRefused"]
 
 URL = "ws://localhost/_dialback/v1/connect"
 BOOT = "7e57"
@@ -33,6 +34,14 @@ BOOT = "7e57"
 
 class BrokenResponse(ConnectionError):
     """The response ended early: the handler raised, or its Content-Length was wrong."""
+
+
+class WebSocketRefused(ConnectionError):
+    """The handler has not accepted the WebSocket: `response` is what it has answered instead."""
+
+    def __init__(self, response: TestResponse) -> None:
+        super().__init__(f"the WebSocket was refused with {response.status}")
+        self.response = response
 
 
 class TestContext:
@@ -98,6 +107,50 @@ class TestResponse:
         return f"<TestResponse {self.status}>"
 
 
+class TestWebSocket:
+    """A WebSocket that the handler has accepted. Ends when either side has closed."""
+
+    __test__ = False
+
+    def __init__(self, exchange: Exchange, headers: Headers) -> None:
+        self.headers = headers
+        self.subprotocol = headers.get("sec-websocket-protocol")
+        self.closed: Closed | None = None
+        """Code and reason, once the end was received."""
+        self._exchange = exchange
+
+    def send(self, message: str | bytes) -> None:
+        text = isinstance(message, str)
+        self._exchange.send_message(encode_piece(message), text)
+
+    def receive(self) -> str | bytes:
+        """The next message. Raises `WebSocketClosed`: 1011 where the handler has raised, 1012 where its time is up."""
+        while self.closed is None:
+            kind, value = self._exchange.next_news()
+            if kind == "message":
+                return cast("str | bytes", value)
+            if kind != "end":
+                self.closed = value if kind == "close" else Closed(1012 if kind == "timeout" else 1011, value)
+        raise WebSocketClosed(self.closed)
+
+    def __iter__(self) -> Iterator[str | bytes]:
+        """The messages up to the end, whichever it is: see `closed`."""
+        while True:
+            try:
+                yield self.receive()
+            except WebSocketClosed:
+                return
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close it as the client, 1006: leave without a word. The handler is told, and its end waited for."""
+        self._exchange.close(code, reason)
+        for _ in self:
+            pass
+
+    def __repr__(self) -> str:
+        return f"<TestWebSocket {'open' if self.closed is None else self.closed.code}>"
+
+
 class TestClient:
     """Requests to one handler. Begins its environment with the first request; `close` it, or use it in a `with`."""
 
@@ -144,26 +197,53 @@ class TestClient:
         content: bytes | str | Iterable[bytes | str] | None = None,
     ) -> Iterator[TestResponse]:
         """A request whose response comes piece by piece, also while `content` is being sent. Leaving disconnects."""
+        exchange = self._exchange(method, path, headers, {"end": True} if content is None else {})
+        uploader = self._start_upload(exchange, content)
+        with self._opened(exchange):
+            yield self._head(exchange)
+        if uploader is not None:
+            uploader.join(TIMEOUT)
+
+    @contextmanager
+    def websocket(
+        self,
+        path: str,
+        *,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
+        subprotocols: Iterable[str] = (),
+        max_message: int = 1 << 20,
+    ) -> Iterator[TestWebSocket]:
+        """A WebSocket, which is closed with 1000 at the end. Raises `WebSocketRefused`."""
+        options = {"websocket": list(subprotocols), "max_message": max_message}
+        exchange = self._exchange("GET", path, headers, options)
+        with self._opened(exchange):
+            response = self._head(exchange)
+            if response.status != 101:
+                response.body  # noqa: B018 - waits for it
+                raise WebSocketRefused(response)
+            websocket = TestWebSocket(exchange, response.headers)
+            yield websocket
+            websocket.close()
+
+    def _exchange(self, method: str, path: str, headers: Any, options: dict[str, Any]) -> Exchange:
         fields = encode_fields(headers)
         if not any(name == b"host" for name, _ in fields):
             fields.insert(0, (b"host", b"testserver"))
-        options: dict[str, Any] = {"scheme": "http", "client": ["127.0.0.1", 50000], "version": "1.1"}
-        if content is None:
-            options["end"] = True
-        exchange = Exchange(self._environment.loop, (method.encode(), path.encode(), fields, options))
-        uploader = self._start_upload(exchange, content)
+        options |= {"scheme": "http", "client": ["127.0.0.1", 50000], "version": "1.1"}
+        return Exchange(self._environment.loop, (method.encode(), path.encode(), fields, options))
+
+    @contextmanager
+    def _opened(self, exchange: Exchange) -> Iterator[None]:
         self._open.append(exchange)
         with self._wanted:
             self._waiting.append(exchange)
             self._wanted.notify()
         self._environment.loop.call_soon_threadsafe(self._open_waiting)
         try:
-            yield self._head(exchange)
+            yield
         finally:
             exchange.leave()
             self._open.remove(exchange)
-            if uploader is not None:
-                uploader.join(TIMEOUT)
 
     def disconnect(self) -> None:
         """Every client leaves: what `stream` has open is cancelled."""

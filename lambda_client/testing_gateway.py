@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from lambda_client.dial import Listener
+from lambda_client.stream import Closed
 from lambda_client.wire import dial, events, frames, gateway_session
 
 TIMEOUT = 10.0  # seconds that a test waits for the next thing to come
@@ -30,6 +31,7 @@ class Exchange:
         self.interim: list[tuple[int, Any]] = []  # 1xx responses: status, fields
         self.number = 0
         self.end: GatewayEnd | None = None
+        self.has_closed = False
         self.opened = threading.Event()
         self._writable = threading.Event()
         self._loop = loop
@@ -44,7 +46,16 @@ class Exchange:
             raise TimeoutError(f"nothing came from the handler in {TIMEOUT:.0f} s") from None
         if kind == "data":
             self._call(lambda end: end.session.consume(self.number, len(value), self._loop.time()))
+        elif kind == "message":
+            self._call(lambda end: end.session.consume_message(self.number, self._loop.time()))
         return kind, value
+
+    def send_message(self, data: bytes, text: bool) -> None:
+        self._call(lambda end: end.session.send_message(self.number, data, text=text))
+
+    def close(self, code: int, reason: str) -> None:
+        """As a gateway tells the function that the client has closed."""
+        self._call(lambda end: end.close(self, code, reason.encode()))
 
     def upload(self, content: Iterable[bytes]) -> None:
         """Send the request's body, a piece when there is room for it."""
@@ -132,6 +143,12 @@ class GatewayEnd:
         exchange.stop_upload()
         exchange.news.put(("error", "the test has disconnected"))
 
+    def close(self, exchange: Exchange, code: int, reason: bytes) -> None:
+        if not exchange.has_closed:
+            exchange.has_closed = True
+            self.session.send_close(exchange.number, code, reason)
+            self.session.send_data(exchange.number, b"", end=True)
+
     def wake(self) -> None:
         if not self._is_due:
             self._is_due = True
@@ -188,6 +205,10 @@ class GatewayEnd:
                 exchange.news.put(("data", bytes(event.data)))
             if event.end:
                 exchange.news.put(("end", []))
+        elif isinstance(event, events.MessageReceived):
+            exchange.news.put(("message", event.data.decode() if event.text else event.data))
+        elif isinstance(event, events.CloseReceived):
+            exchange.news.put(("close", Closed(event.code, event.reason.decode())))
         elif isinstance(event, events.TrailersReceived):
             exchange.news.put(("end", event.headers))
         elif isinstance(event, events.StreamReset):
