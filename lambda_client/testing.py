@@ -199,10 +199,12 @@ class TestClient:
         """A request whose response comes piece by piece, also while `content` is being sent. Leaving disconnects."""
         exchange = self._exchange(method, path, headers, {"end": True} if content is None else {})
         uploader = self._start_upload(exchange, content)
-        with self._opened(exchange):
-            yield self._head(exchange)
-        if uploader is not None:
-            uploader.join(TIMEOUT)
+        try:
+            with self._opened(exchange):
+                yield self._head(exchange)
+        finally:
+            if uploader is not None:
+                uploader.join(TIMEOUT)
 
     @contextmanager
     def websocket(

@@ -37,6 +37,10 @@ class Messages(ABC):
     async def close(self, code: int, reason: str) -> None:
         """Behind all that was sent. Idempotent."""
 
+    @abstractmethod
+    async def finish(self) -> None:
+        """The code has returned: close what it has left open."""
+
 
 class WebSocket:
     """Open from `request.websocket()` on; closed by the client, by `close`, or by the handler's end: with 1000 when it

@@ -14,6 +14,7 @@ from lambda_client.wire import frames
 if TYPE_CHECKING:
     from lambda_client.link import Link
 
+_NORMAL = 1000
 _ABNORMAL = 1006
 _SERVICE_RESTART = 1012
 
@@ -79,6 +80,9 @@ class WebSocketStream(LinkStream, Messages):
         self._link.wake()
         self._wake_all()
         await asyncio.sleep(0)  # it leaves in it, also where the code is stopped next
+
+    async def finish(self) -> None:
+        await self.close(_SERVICE_RESTART if self._has_last_words else _NORMAL, "")
 
     # For the link
 

@@ -18,7 +18,6 @@ from lambda_client import asgi_handler, current_request
 from lambda_client.environment import Environment
 from lambda_client.lifespan import StartupFailed
 from lambda_client.testing import BrokenResponse, TestClient, TestContext, TestResponse
-from lambda_client.testing_gateway import Exchange
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -687,18 +686,6 @@ def test_an_app_that_breaks_a_buffered_answer_fails_the_invocation() -> None:
 def test_an_event_that_is_no_request_is_refused() -> None:
     with pytest.raises(ValueError, match=r"payload format 2\.0"):
         answer(echo, {"Records": []})
-
-
-def test_a_websocket_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    begin = Exchange.__init__
-
-    def as_websocket(exchange: Exchange, loop: Any, head: Any) -> None:
-        head[3]["websocket"] = []
-        begin(exchange, loop, head)
-
-    monkeypatch.setattr(Exchange, "__init__", as_websocket)
-    response = ask(raises)
-    assert (response.status, response.text) == (501, "WebSocket requests are not served here.\n")
 
 
 def wsgi(environ: Any, start_response: Any) -> Any: ...

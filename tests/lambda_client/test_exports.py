@@ -23,6 +23,8 @@ NAMES = [
     "RequestIdFilter",
     "Response",
     "SyncRequest",
+    "WebSocket",
+    "WebSocketClosed",
     "asgi_handler",
     "current_request",
     "pipeline",
@@ -44,7 +46,8 @@ def test_dialback_offers_the_same() -> None:
 
 
 def test_the_test_client_is_public_where_tests_import_it() -> None:
-    assert lambda_client.testing.__all__ == ["BrokenResponse", "TestClient", "TestResponse"]
+    names = ["BrokenResponse", "TestClient", "TestResponse", "TestWebSocket", "WebSocketRefused"]
+    assert lambda_client.testing.__all__ == names
 
 
 def test_what_few_functions_need_is_loaded_when_it_is_used() -> None:
