@@ -75,8 +75,12 @@ class MessageParser(FrameParser):
         if is_end:
             self._decoder = None
 
-    def _closed(self, code: int, reason: bytes) -> None:
-        if code != NO_STATUS and not is_close_code(code):
+    def _closed(self, payload: bytes) -> None:
+        if not payload:
+            self._receiver.close_received(NO_STATUS, b"")
+            return
+        code, reason = int.from_bytes(payload[:2], "big"), payload[2:]
+        if not is_close_code(code):
             raise FramingError(1002, "a close code that is none")
         _check_text(reason)
         self._receiver.close_received(code, reason)

@@ -189,11 +189,11 @@ class FrameParser(ABC):
         elif len(payload) == 1:
             raise FramingError(1002, "a malformed close frame")
         else:
-            self._closed(int.from_bytes(payload[:2], "big") if payload else NO_STATUS, payload[2:])
+            self._closed(payload)
 
     @abstractmethod
-    def _closed(self, code: int, reason: bytes) -> None:
-        """A close frame came."""
+    def _closed(self, payload: bytes) -> None:
+        """A close frame came: empty, or two bytes of code and a reason."""
 
 
 class Parser(FrameParser):
@@ -222,8 +222,8 @@ class Parser(FrameParser):
                 message, self._fragments = bytes(self._fragments), None
                 self._receiver.message_part(message, 0, len(message))
 
-    def _closed(self, code: int, reason: bytes) -> None:
-        self._receiver.close_received(code)
+    def _closed(self, payload: bytes) -> None:
+        self._receiver.close_received(int.from_bytes(payload[:2], "big") if payload else NO_STATUS)
 
 
 def is_close_code(code: int) -> bool:

@@ -52,7 +52,7 @@ class WebSocketCycle(AppCall):
 
     async def _returned(self) -> BaseException | None:
         if self._websocket is not None:
-            await self._messages.finish()
+            await self._messages.settle()
         elif self._state != "closed":
             return AppError(f"the app returned {'before the end of' if self._has_begun else 'without'} its answer")
         return None
@@ -66,7 +66,7 @@ class WebSocketCycle(AppCall):
         else:
             if not isinstance(error, WebSocketClosed):
                 LOG.error("request %s: the app failed after its WebSocket was closed", self._stream.id, exc_info=error)
-            await self._messages.finish()
+            await self._messages.settle()
 
     # For the app
 

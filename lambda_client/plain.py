@@ -154,7 +154,7 @@ async def _serve_websocket(stream: Stream, result: Awaitable[Any], environment: 
     if not (isinstance(stream, Messages) and stream.is_accepted):
         await _deliver(stream, prepare(returned), environment)
     elif returned is None:
-        await stream.finish()
+        await stream.settle()
     else:
         raise TypeError(f"a handler that has accepted a WebSocket returns None, not {type(returned).__name__}")
 

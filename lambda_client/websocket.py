@@ -38,7 +38,7 @@ class Messages(ABC):
         """Behind all that was sent. Idempotent."""
 
     @abstractmethod
-    async def finish(self) -> None:
+    async def settle(self) -> None:
         """The code has returned: close what it has left open."""
 
 

@@ -81,7 +81,7 @@ class WebSocketStream(LinkStream, Messages):
         self._wake_all()
         await asyncio.sleep(0)  # it leaves in it, also where the code is stopped next
 
-    async def finish(self) -> None:
+    async def settle(self) -> None:
         await self.close(_SERVICE_RESTART if self._has_last_words else _NORMAL, "")
 
     # For the link

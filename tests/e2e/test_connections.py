@@ -103,15 +103,6 @@ def test_an_offer_of_http_2_is_not_taken_and_does_no_harm(stack: Stack) -> None:
     assert curl.stdout.startswith(b"h2c ") and curl.stdout.endswith(b" 1.1")
 
 
-def test_a_websocket_request_is_told_that_it_is_not_served_yet(stack: Stack) -> None:
-    with stack.connect() as connection:
-        key = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="
-        connection.request("GET", "/", "Upgrade: websocket", "Connection: Upgrade", key, "Sec-WebSocket-Version: 13")
-        response = connection.response()
-    assert response.status == 501
-    assert json.loads(response.body)["type"] == "urn:dialback:error:websocket-unsupported"
-
-
 def test_empty_lines_before_a_request_and_extensions_of_chunks_are_ignored(stack: Stack) -> None:
     """RFC 9112, sections 2.2 and 7.1.1."""
     with stack.connect() as connection:

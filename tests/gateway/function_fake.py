@@ -33,6 +33,9 @@ class FakeStream:
     body: bytearray = field(default_factory=bytearray)
     told: list[str] = field(default_factory=list)
     credit: int = 0
+    messages: list[str | bytes] = field(default_factory=list)
+    taken: int = 0
+    """Messages for which credit was given."""
     has_ended: bool = False
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -44,8 +47,19 @@ class FakeStream:
     def send_trailers(self, headers: Headers) -> None:
         raise AssertionError("aiohttp has no request trailers to send")
 
+    def send_message(self, data: bytes, text: bool) -> None:
+        self.messages.append(data.decode() if text else data)
+        self.changed.set()
+
+    def send_close(self, code: int, reason: bytes) -> None:
+        self._tell(f"close {code} {reason.decode()}".rstrip())
+
     def consumed(self, size: int) -> None:
         self.credit += size
+        self.changed.set()
+
+    def consumed_message(self) -> None:
+        self.taken += 1
         self.changed.set()
 
     def cancel(self, code: Code) -> None:

@@ -7,9 +7,11 @@ import inspect
 import pytest
 from transitions import MachineError
 
-from gateway.errors import KINDS, Problem
+from gateway.errors import KINDS, Problem, RequestRefused
 from gateway.exchange import MACHINE, STATES, TABLE, TERMINAL, ClientSide, Exchange, RequestHead, StreamSide
 from gateway.response_head import ResponseHead
+from gateway.sides import SilentSide, WebSocketOffer, WebSocketSide
+from gateway.websocket_exchange import WebSocketExchange
 from protocol.frames import Code, Headers
 
 LEGAL = {(trigger, source): state for trigger, sources, state in TABLE for source in sources}
@@ -40,6 +42,16 @@ class Record:
     def data(self, payload: bytes | bytearray | memoryview, end: bool) -> None:
         self._tell("data", len(payload), "end" if end else "open")
 
+    def accept(self, headers: Headers) -> WebSocketSide:
+        self._tell("accept", *(name.decode() for name, _ in headers))
+        return self
+
+    def message(self, data: bytes, text: bool) -> None:
+        self._tell("message", len(data), "text" if text else "binary")
+
+    def close(self, code: int, reason: str) -> None:
+        self._tell("close", code, reason)
+
     def end(self, trailers: Headers) -> None:
         self._tell("trailers", *(name.decode() for name, _ in trailers))
 
@@ -67,8 +79,17 @@ class Record:
     def send_trailers(self, headers: Headers) -> None:
         self._tell("send trailers")
 
+    def send_message(self, data: bytes, text: bool) -> None:
+        self._tell("send message", len(data), "text" if text else "binary")
+
+    def send_close(self, code: int, reason: bytes) -> None:
+        self._tell("send close", code, reason.decode())
+
     def consumed(self, size: int) -> None:
         self._tell("consumed", size)
+
+    def consumed_message(self) -> None:
+        self._tell("consumed message")
 
     def cancel(self, code: Code) -> None:
         self._tell("cancel", code.name)
@@ -82,6 +103,8 @@ class Record:
 
 def exchange_in(state: str, *, method: bytes = b"POST", has_body: bool = True) -> tuple[Exchange, Record]:
     """One that got there by events, with an empty record."""
+    if state in ("messages", "closing", "client_closed"):
+        return websocket_in(state)
     record = Record()
     client: ClientSide = record
     stream: StreamSide = record
@@ -121,6 +144,29 @@ def exchange_in(state: str, *, method: bytes = b"POST", has_body: bool = True) -
         exchange.detach(Record(), "client left")
     if state == "discarded":
         exchange.response(200, (), end=True)
+    assert exchange.state == state
+    record.told.clear()
+    return exchange, record
+
+
+OFFER = WebSocketOffer(b"A" * 22 + b"==", ("a", "b"), 1 << 20)
+
+
+def websocket_in(state: str) -> tuple[WebSocketExchange, Record]:
+    """The same of one whose client asks for a WebSocket."""
+    record = Record()
+    exchange = WebSocketExchange(RequestHead(b"GET", b"/ws", (), websocket=OFFER), record)
+    exchange.stream_opened(record)
+    if state in ("messages", "closing", "client_closed", "detached", "complete"):
+        exchange.response(101, [(b"sec-websocket-protocol", b"a")])
+    if state == "closing":
+        exchange.stopped(Code.NO_ERROR)
+    if state == "client_closed":
+        exchange.client_closes(SilentSide(), 1001, b"bye", "the client closed (1001)")
+    if state == "detached":
+        exchange.detach(SilentSide(), "client left")
+    if state == "complete":
+        exchange.data(b"", end=True)
     assert exchange.state == state
     record.told.clear()
     return exchange, record
@@ -446,3 +492,172 @@ def test_our_own_mistakes_raise_and_change_nothing() -> None:
         with pytest.raises(MachineError):
             mistake()
     assert (exchange.state, record.told) == ("duplex", [])
+
+
+# WebSockets: what each event makes of the sides.
+
+
+def test_a_websocket_from_its_handshake_to_the_functions_close() -> None:
+    record = Record()
+    ends: list[str] = []
+    exchange = WebSocketExchange(RequestHead(b"GET", b"/ws", (), websocket=OFFER), record)
+    exchange.on_end(lambda ended: ends.append(ended.state))
+    exchange.stream_opened(record)
+    exchange.response(101, [(b"Sec-WebSocket-Protocol", b"b"), (b"sec-websocket-extensions", b"x"), (b"x-a", b"1")])
+    exchange.client_message(b"1234", True)
+    exchange.message(b"56", False)
+    exchange.function_closes(4000, b"bye")
+    exchange.data(b"", end=True)
+    assert record.told == [
+        "accept sec-websocket-protocol x-a",
+        "send message 4 text",
+        "message 2 binary",
+        "consumed message",
+        "reset NO_ERROR",
+        "close 4000 bye",
+        "ended",
+    ]
+    assert (exchange.state, exchange.status, exchange.bytes_in, exchange.bytes_out) == ("complete", 101, 4, 2)
+    assert (ends, exchange.reason) == (["complete"], "the function closed (4000)")
+
+
+@pytest.mark.parametrize(
+    ("headers", "told"),
+    [
+        ([(b"sec-websocket-protocol", b"c")], ["cancel MISMATCH", "problem bad-response", "ended"]),
+        ([(b"sec-websocket-protocol", b"a, b")], ["cancel MISMATCH", "problem bad-response", "ended"]),
+        ([(b"sec-websocket-protocol", b"a")] * 2, ["cancel MISMATCH", "problem bad-response", "ended"]),
+        ([(b"x", b"\r\n")], ["cancel MISMATCH", "problem bad-response", "ended"]),
+    ],
+)
+def test_an_accept_that_is_none(headers: Headers, told: list[str]) -> None:
+    exchange, record = websocket_in("request_sent")
+    exchange.response(101, headers)
+    assert (exchange.state, record.told) == ("failed", told)
+
+
+def test_a_refusal_is_an_ordinary_response() -> None:
+    exchange, record = websocket_in("request_sent")
+    exchange.response(403, ())
+    exchange.data(b"no", end=True)
+    assert record.told == ["reset NO_ERROR", "head 403 open", "data 2 end", "ended"]
+    assert exchange.state == "complete"
+
+
+def test_a_client_that_cannot_be_accepted_any_more() -> None:
+    for error, state in ((ConnectionResetError(), "cancelled"), (RequestRefused(Problem("bad-request")), "refused")):
+        exchange, record = websocket_in("request_sent")
+
+        def accept(headers: Headers, error: Exception = error) -> WebSocketSide:
+            raise error
+
+        record.accept = accept  # type: ignore[method-assign]
+        exchange.response(101, ())
+        assert exchange.state == state
+        assert record.told[0] == "cancel CANCELLED" and record.told[-1] == "ended"
+
+
+def test_messages_wait_for_a_slow_client() -> None:
+    exchange, record = websocket_in("messages")
+    record.is_paused = True
+    exchange.message(b"1", True)
+    exchange.message(b"2", True)
+    assert record.told == ["message 1 text", "message 1 text"]
+    record.is_paused = False
+    exchange.client_resumed()
+    exchange.client_resumed()
+    assert record.told[2:] == ["consumed message"] * 2
+
+
+def test_a_client_that_does_not_take_its_messages_any_more_holds_nobody_back() -> None:
+    exchange, record = websocket_in("messages")
+    record.is_paused = True
+    exchange.message(b"1", True)
+    exchange.client_closes(SilentSide(), 1000, b"", "closed")
+    assert record.told == ["message 1 text", "send close 1000 ", "consumed message", "ended"]
+    exchange.message(b"2", True)
+    assert record.told[4:] == ["consumed message"]
+    exchange.function_closes(1000, b"")
+    exchange.data(b"", end=True)
+    assert exchange.state == "complete"
+
+
+def test_text_of_the_function_that_is_none() -> None:
+    exchange, record = websocket_in("messages")
+    exchange.message(b"\xff", True)
+    assert (exchange.state, record.told) == ("aborted", ["cancel MISMATCH", "abort", "ended"])
+    assert exchange.problem is not None and exchange.problem.name == "bad-response"
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "said"),
+    [
+        (1000, b"ok", "close 1000 ok"),
+        (1005, b"", "close 1005 "),
+        (1006, b"", "close 1011 "),
+        (1015, b"", "close 1011 "),
+        (2000, b"", "close 1011 "),
+        (1000, b"\xff", "close 1011 "),
+    ],
+)
+def test_what_a_function_may_say_last(code: int, reason: bytes, said: str) -> None:
+    exchange, record = websocket_in("messages")
+    exchange.function_closes(code, reason)
+    exchange.data(b"", end=True)
+    assert record.told == ["reset NO_ERROR", said, "ended"]
+
+
+def test_a_function_that_stops_reading_first() -> None:
+    exchange, record = websocket_in("messages")
+    exchange.stopped(Code.NO_ERROR)
+    exchange.client_message(b"nobody's", True)
+    exchange.message(b"12", True)
+    assert exchange.is_writable
+    exchange.function_closes(1000, b"")
+    exchange.data(b"", end=True)
+    assert record.told[:4] == ["reset NO_ERROR", "upload stopped", "message 2 text", "consumed message"]
+    assert record.told[4:] == ["reset NO_ERROR", "close 1000 ", "ended"]
+
+
+def test_a_stop_that_overtakes_the_101() -> None:
+    exchange, record = websocket_in("request_sent")
+    exchange.stopped(Code.NO_ERROR)
+    exchange.response(101, ())
+    assert (exchange.state, record.told) == ("closing", ["accept", "reset NO_ERROR", "upload stopped"])
+
+
+def test_a_client_that_leaves_before_it_is_accepted_while_its_function_may_go_on() -> None:
+    exchange, record = websocket_in("request_sent")
+    exchange.detach(SilentSide(), "client left")
+    assert record.told == ["abort", "send close 1006 ", "ended"]
+    exchange.response(101, ())
+    exchange.message(b"1", True)
+    exchange.data(b"", end=True)
+    assert (exchange.state, record.told[3:]) == ("discarded", ["consumed message"])
+
+
+@pytest.mark.parametrize("state", ["messages", "closing", "client_closed", "detached"])
+def test_a_websocket_that_is_lost(state: str) -> None:
+    exchange, record = websocket_in(state)
+    exchange.lost("gone")
+    assert exchange.state == ("aborted" if state in ("messages", "closing") else "failed")
+    assert exchange.problem is not None and exchange.problem.kind.close_code == 1012
+    assert ("abort" in record.told) == (state in ("messages", "closing"))
+
+
+LATE_MESSAGES = [
+    lambda e: e.message(b"late", True),
+    lambda e: e.client_message(b"late", True),
+    lambda e: e.function_closes(1000, b""),
+    lambda e: e.stopped(Code.NO_ERROR),
+    lambda e: e.response(101, ()),
+    lambda e: e.data(b"", True),
+    lambda e: e.client_resumed(),
+]
+
+
+@pytest.mark.parametrize("late", LATE_MESSAGES, ids=lambda late: inspect.getsource(late).strip(" ,\n")[10:])
+def test_nothing_of_a_websocket_moves_after_the_end(late: object) -> None:
+    exchange, record = websocket_in("complete")
+    late(exchange)  # type: ignore[operator]
+    assert (exchange.state, record.told) == ("complete", [])

@@ -87,7 +87,7 @@ REFUSED = {
     "chunk longer than said": (CHUNKED + b"3\r\nabcd\r\n0\r\n\r\n", "bad-request"),
     "chunks ended by LF": (CHUNKED + b"3\nabc\n0\n\n", "bad-request"),
     "unknown expectation": (post(b"Content-Length: 3\r\nExpect: 200-ok\r\n"), "expectation-failed"),
-    "WebSocket": (get(fields=UPGRADE), "websocket-unsupported"),
+    "WebSocket of another version": (get(fields=UPGRADE.replace(b"13", b"8")), "websocket-version"),
     "our own path, unknown": (get(b"GET /_dialback/secret HTTP/1.1"), "no-route"),
     "our own path in an absolute target": (get(b"GET http://x/_dialback/v9 HTTP/1.1"), "no-route"),
     "our own root": (get(b"GET /_dialback HTTP/1.1"), "no-route"),
@@ -110,7 +110,7 @@ STATUS = {
     "expectation-failed": 417,
     "header-too-large": 431,
     "not-implemented": 501,
-    "websocket-unsupported": 501,
+    "websocket-version": 426,
     "version-not-supported": 505,
 }
 

@@ -202,7 +202,7 @@ def test_what_came_before_the_close_is_received_first() -> None:
     async def handler(request: Request) -> None:
         ws = await request.websocket()
         await asyncio.to_thread(closed.wait, TIMEOUT)
-        while ws.closed is None:
+        for _ in iter(lambda: ws.closed is None, False):
             await asyncio.sleep(0.001)
         seen([message async for message in ws])
 
