@@ -161,7 +161,7 @@ class ClientWebSocket(SilentSide, asyncio.Protocol):
         """The client's half of the closing handshake, the first or the second."""
         self._is_deaf = True
         if not self._has_closed:
-            self._write(close_frame(code))
+            self._write(close_frame(code, reason.decode()))
             self._has_closed = True
             self._tell(code, reason, f"the client closed ({code})")
         if self._transport is not None:
@@ -268,7 +268,10 @@ class ClientWebSocket(SilentSide, asyncio.Protocol):
         elif now - self._taken_at >= self._terms.response_idle:
             return None
         if unsent or self._parser.is_paused or not limits.websocket_ping_interval:
-            # A ping would wait behind what it has not taken; or its pong would, behind what the function does not read.
+            # A ping would wait behind what it has not taken; or its pong would, behind what the function does not read:
+            # then it is no question, but a write, by which alone a client may be seen to have gone (docs/security.md).
+            if not unsent and limits.websocket_ping_interval:
+                self._write(frame_header(PING, 0))
             self._pinged_at = 0.0
             return min(interval, self._terms.response_idle / 4)
         if self._pinged_at:

@@ -31,7 +31,7 @@ class Messages(ABC):
 
     @abstractmethod
     async def send_message(self, data: bytes, text: bool) -> None:
-        """Returns when there is room for the next. Raises `WebSocketClosed`."""
+        """Waits for room. Raises `WebSocketClosed`."""
 
     @abstractmethod
     async def close(self, code: int, reason: str) -> None:
@@ -77,7 +77,8 @@ class WebSocket:
             raise
 
     async def send(self, message: str | bytes | bytearray | memoryview) -> None:
-        """Send a message, str as text; returns when there is room for the next.
+        """Send a message, str as text, when there is room for it: a client that does not read holds this up. Cancelled
+        while it waits, it has sent nothing.
 
         Raises `WebSocketClosed`; `ValueError` for one that is above the gateway's `websocket.max_message`, or no UTF-8;
         `TypeError` for what is no message.

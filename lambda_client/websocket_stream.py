@@ -58,14 +58,13 @@ class WebSocketStream(LinkStream, Messages):
     async def send_message(self, data: bytes, text: bool) -> None:
         self._check_open()
         session = self._link.session
+        while not session.is_writable(self.number):  # one of those who wait may have taken the room
+            await self._room()
+            self._check_open()
         session.send_message(self.number, data, text=text)
         self._link.wake()
         self._burst += 1
-        if not session.is_writable(self.number):
-            self._burst = 0
-            await self._room()
-            self._check_open()
-        elif self._burst >= BURST or self.is_cancelled:
+        if self._burst >= BURST or self.is_cancelled:
             self._burst = 0
             await asyncio.sleep(0)
 

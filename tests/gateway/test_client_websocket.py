@@ -213,7 +213,7 @@ async def test_text_is_refused_at_the_first_wrong_byte_though_its_frame_is_not_w
 async def test_the_client_closes(code: int, reason: bytes) -> None:
     async with talking() as talk:
         talk.send(CLOSE, code.to_bytes(2, "big") + reason)
-        assert await talk.receive() == (CLOSE, code.to_bytes(2, "big"))
+        assert await talk.receive() == (CLOSE, code.to_bytes(2, "big") + reason), "as it came"
         assert await talk.client.rest() == b""
         assert talk.stream.told == [f"close {code} {reason.decode()}".rstrip()]
         assert talk.front.ended.empty(), "the function has not ended yet"

@@ -10,10 +10,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from starlette.applications import Starlette
-from starlette.responses import PlainTextResponse
-from starlette.routing import WebSocketRoute
-from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from lambda_client import asgi_handler
 from lambda_client.testing import TestClient, TestWebSocket, WebSocketRefused
@@ -228,6 +224,12 @@ async def _note(app: App) -> None:
 
 
 def test_starlette() -> None:
+    pytest.importorskip("starlette")
+    from starlette.applications import Starlette
+    from starlette.responses import PlainTextResponse
+    from starlette.routing import WebSocketRoute
+    from starlette.websockets import WebSocket, WebSocketDisconnect
+
     ends: list[int] = []
 
     async def echo(ws: WebSocket) -> None:
