@@ -9,7 +9,7 @@ from __future__ import annotations
 import ssl
 import textwrap
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
@@ -104,6 +104,16 @@ class WebSocketConfig:
     ping_timeout: float = keys.WEBSOCKET_PING_TIMEOUT.default
     close_timeout: float = keys.WEBSOCKET_CLOSE_TIMEOUT.default
 
+    def added_to(self, limits: HttpLimits) -> HttpLimits:
+        """The HTTP side's limits, with these."""
+        return replace(
+            limits,
+            websocket_message=self.max_message,
+            websocket_ping_interval=self.ping_interval,
+            websocket_ping_timeout=self.ping_timeout,
+            websocket_close=self.close_timeout,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientConfig:
@@ -116,13 +126,9 @@ class ClientConfig:
     max_exchanges: int = keys.CLIENT_MAX_EXCHANGES.default
     max_connections: int = keys.CLIENT_MAX_CONNECTIONS.default
 
-    def limits(self, websocket: WebSocketConfig) -> HttpLimits:
+    def limits(self) -> HttpLimits:
         """As the HTTP side keeps them."""
         return HttpLimits(
-            websocket_message=websocket.max_message,
-            websocket_ping_interval=websocket.ping_interval,
-            websocket_ping_timeout=websocket.ping_timeout,
-            websocket_close=websocket.close_timeout,
             request_head=self.head_timeout,
             keep_alive=self.keep_alive,
             body_rate=self.body_rate,

@@ -123,7 +123,7 @@ class Gateway:
     # inside
 
     def _limits(self) -> HttpLimits:
-        limits = self._config.client.limits(self._config.websocket)
+        limits = self._config.websocket.added_to(self._config.client.limits())
         invocations = sum(function.limits.max_invocations for function in self._config.functions.values())
         files = open_files(files_for(limits.max_connections, invocations))
         most = room_for_clients(limits.max_connections, invocations, files)

@@ -122,7 +122,7 @@ def test_any_split_of_any_frames_gives_the_same_messages(data: bytes, cuts: list
 @given(conversations, st.data())
 @settings(max_examples=300)
 def test_what_is_malformed_is_refused_where_websockets_refuses_it(data: bytes, draw: st.DataObject) -> None:
-    """One byte of the first forty is another. Or the parser is stricter: it does not wait for the end of a text, nor for
+    """One byte of the first forty is another. Or the parser is stricter: it waits for no text to end, and not for
     a payload that it will not take, and takes no longer form of a control frame's length."""
     changed = bytearray(data or frame(BINARY, b"x"))
     changed[draw.draw(st.integers(0, min(len(changed) - 1, 40)))] = draw.draw(st.integers(0, 255))

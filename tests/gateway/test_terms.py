@@ -57,7 +57,7 @@ def test_a_route_overrides_its_function_and_that_the_gateway(tmp_path: Path) -> 
     assert first == Terms(on_disconnect="detach", disconnect_grace=7.0, **common)  # type: ignore[arg-type]
     assert now == Terms(on_disconnect="cancel", disconnect_grace=7.0, **common)  # type: ignore[arg-type]
     assert b == Terms(on_disconnect="grace", disconnect_grace=0.0, exchange=100.0)
-    limits = config.client.limits(config.websocket)
+    limits = config.client.limits()
     assert (limits.request_head, limits.max_exchanges) == (3.0, 11)
     assert [str(network) for network in config.trusted_proxies] == ["10.0.0.0/8", "::1/128"]
 
