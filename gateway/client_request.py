@@ -134,6 +134,8 @@ class ClientRequest(ResponseWriter):
         websocket.is_paused = self.is_paused
         fields = (*headers, (b"x-request-id", exchange.id.hex().encode()))
         connection.hand_over(websocket, upgrade_head(exchange.offer.key, fields))
+        if self._front.is_draining:
+            websocket.go_away()
         self._settle()
         return websocket
 

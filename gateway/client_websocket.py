@@ -111,7 +111,7 @@ class ClientWebSocket(SilentSide, asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._transport.resume_reading()
         self._siblings.add(self)
-        self._look()
+        self._arm(0.0, self._look)
 
     def data_received(self, data: bytes) -> None:
         self._heard_at = self._loop.time()

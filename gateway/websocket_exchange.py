@@ -11,7 +11,7 @@ import time
 from gateway.errors import GatewayError, Problem
 from gateway.exchange import Exchange
 from gateway.response_head import ResponseRefused, judge_upgrade
-from gateway.sides import ClientSide, RequestHead, WebSocketOffer, WebSocketSide
+from gateway.sides import ClientSide, RequestHead, StreamSide, WebSocketOffer, WebSocketSide
 from gateway.websocket import ABNORMAL, NO_STATUS, is_close_code
 from protocol.frames import Code, Headers
 
@@ -29,6 +29,13 @@ class WebSocketExchange(Exchange):
         self._untaken = 0  # messages that wait in a slow client's buffer
         self._is_unread = False  # the function has asked for no more, before it accepted
         self._farewell = (1000, b"")
+
+    # from the pool
+
+    def stream_opened(self, stream: StreamSide) -> None:
+        """It has a stream, perhaps after another was given back."""
+        self._is_unread = False
+        super().stream_opened(stream)
 
     # from the link
 

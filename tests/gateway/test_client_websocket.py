@@ -484,6 +484,18 @@ async def test_a_gateway_that_drains_closes_what_is_quiet_and_lets_the_others_fi
         assert (await talk.front.ended.get()).state == "complete"
 
 
+async def test_one_that_is_accepted_while_the_gateway_drains_is_not_kept() -> None:
+    async with listening(FakePool(), limits=HttpLimits(websocket_close=0.3)) as front:
+        client = await front.connect()
+        client.send(get(WS, UPGRADE))
+        stream = await front.pool.opened.get()
+        front.ingress.is_draining = True
+        front.server.close_idle()
+        stream.exchange.response(101, ())
+        await client.head()
+        assert await Talk(front, client, stream).closed() == (1001, "the gateway is stopping")
+
+
 async def test_what_is_left_at_the_end_is_closed_with_1001() -> None:
     async with talking() as talk:
         ending = asyncio.ensure_future(talk.front.server.shutdown(5))

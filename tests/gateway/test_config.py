@@ -355,3 +355,13 @@ def test_the_files_in_the_reference_are_accepted(tmp_path: Path) -> None:
     config = load(file=written(tmp_path, example), environ={"SHOP_SECRET": SECRET, "REPORTS_SECRET": SECRET})
     assert config.route_table().find("", b"/reports/1") == Route("reports", "/reports")
     assert config.functions["reports"].limits.max_invocations == 5
+
+
+def test_the_keys_of_websockets_are_limits_of_the_http_side(tmp_path: Path) -> None:
+    table = "[websocket]\nmax_message = 1000\nping_interval = 0\nping_timeout = 2\nclose_timeout = 3\n"
+    (file := tmp_path / "x.toml").write_text(f'function_url = "http://127.0.0.1:1/"\n{table}')
+    config = load(file=file, environ={"DIALBACK_SECRET": "x" * 32})
+    limits = config.websocket.added_to(config.client.limits())
+    assert (limits.websocket_message, limits.websocket_ping_interval) == (1000, 0)
+    assert (limits.websocket_ping_timeout, limits.websocket_close) == (2, 3)
+    assert limits.keep_alive == config.client.keep_alive

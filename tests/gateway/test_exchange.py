@@ -626,6 +626,15 @@ def test_a_stop_that_overtakes_the_101() -> None:
     assert (exchange.state, record.told) == ("closing", ["accept", "reset NO_ERROR", "upload stopped"])
 
 
+def test_a_stop_of_a_stream_that_was_given_back_is_no_news_of_the_next() -> None:
+    exchange, record = websocket_in("request_sent")
+    exchange.stopped(Code.NO_ERROR)
+    exchange.reset(Code.REFUSED)
+    exchange.stream_opened(record)
+    exchange.response(101, ())
+    assert exchange.state == "messages"
+
+
 def test_a_client_that_leaves_before_it_is_accepted_while_its_function_may_go_on() -> None:
     exchange, record = websocket_in("request_sent")
     exchange.detach(SilentSide(), "client left")
