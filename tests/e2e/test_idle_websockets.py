@@ -85,9 +85,9 @@ def files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def test_a_thousand(files: None, fresh_stack: Callable[..., Stack]) -> None:
+async def test_hundreds(files: None, fresh_stack: Callable[..., Stack]) -> None:
     stack = fresh_stack("conversations.py:handler", environments=1)
-    each = await measure(stack, 1000)
+    each = await measure(stack, 500)
     print(f"{each:.1f} KiB each")
     assert each < KIB_EACH
 
