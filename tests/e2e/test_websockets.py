@@ -39,7 +39,7 @@ ws.onclose = ({code, reason, wasClean}) => console.log(JSON.stringify([ws.protoc
 
 @pytest.fixture
 def talkative(shared_stack: Callable[..., Stack]) -> Stack:
-    return shared_stack("conversations.py:handler", environments=1)
+    return shared_stack("conversations.py:handler", environments=1, serve={"websocket-close-timeout": 3})
 
 
 def dial(stack: Stack, path: str = "/", **options: Any) -> ClientConnection:
