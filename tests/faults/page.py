@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import statistics
 import tempfile
@@ -132,9 +133,14 @@ def outcomes(text: str) -> dict[tuple[str, str, str], tuple[str, str]]:
     return {(fault, moment, direction): (client, code) for fault, moment, direction, client, _, code, _ in rows}
 
 
+async def write() -> None:
+    """The page, anew."""
+    PAGE.write_text(render(await measure_rows(list(all_cases())), await measure_cancels()), encoding="utf-8")
+
+
 if __name__ == "__main__":
-
-    async def write() -> None:
-        PAGE.write_text(render(await measure_rows(list(all_cases())), await measure_cancels()), encoding="utf-8")
-
+    argparse.ArgumentParser(
+        prog="python -m tests.faults.page",
+        description="Measure every fault, for minutes, and write docs/faults.md anew.",
+    ).parse_args()
     asyncio.run(write())

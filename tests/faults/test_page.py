@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
+from tests.e2e.command import REPOSITORY
 from tests.e2e.lag import Lag
 from tests.faults.page import INTRODUCTION, PAGE, RULES, RUNS, measure_cancels, measure_rows, outcomes
 from tests.faults.rows import MOMENTS, all_cases
@@ -24,6 +28,15 @@ def test_the_page_has_a_row_for_each_fault_and_moment() -> None:
     assert text.startswith(INTRODUCTION) and RULES in text, ADVICE
     assert list(outcomes(text)) == [(kind.name, MOMENTS[moment], way) for kind, moment, way in all_cases()], ADVICE
     assert f"{RUNS} times each" in text
+
+
+@pytest.mark.parametrize(("argument", "status"), [("--help", 0), ("--quick", 2), ("faults.md", 2)])
+def test_the_command_measures_nothing_unless_it_is_asked_to(argument: str, status: int) -> None:
+    before = PAGE.stat().st_mtime_ns
+    command = (sys.executable, "-m", "tests.faults.page", argument)
+    run = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+    assert (run.returncode, PAGE.stat().st_mtime_ns) == (status, before)
+    assert "usage: python -m tests.faults.page" in run.stdout + run.stderr
 
 
 @pytest.mark.parametrize(
