@@ -76,6 +76,12 @@ class Table:
         samples = self.samples.get(subject, {}).get(column)
         return figure(samples) if samples else None
 
+    def _rows(self) -> list[str]:
+        """Ours, what they are compared with, the others; without a base, in the order in which they were measured."""
+        if not self.base:
+            return list(self.samples)
+        return sorted(self.samples, key=lambda name: (not name.startswith("dialback"), name != self.base, name))
+
     def markdown(self) -> Iterator[str]:
         """The table's lines."""
         heads = []
@@ -85,7 +91,7 @@ class Table:
                 heads.append(f"× {self.base}")
         yield f"| | {' | '.join(heads)} |"
         yield "|---" * (len(heads) + 1) + "|"
-        for subject in self.samples:
+        for subject in self._rows():
             cells = []
             for column in self.columns:
                 found, base = self.figure(subject, column.name), self.figure(self.base, column.name)

@@ -9,6 +9,7 @@ import matplotlib
 
 matplotlib.use("svg")
 from matplotlib import pyplot
+from matplotlib.patches import Patch
 
 from benchmarks.figures import Table
 
@@ -37,12 +38,14 @@ def write(path: Path, tables: list[Table]) -> None:
             height = ours.median / base.median
             error = [[height - ours.low / base.median], [ours.high / base.median - height]]
             at = group + (place - (len(COLOURS) - 1) / 2) * width
-            label = subject if group == 0 else None
-            axes.bar(at, height, width, color=colour, label=label, yerr=error, error_kw={"elinewidth": 0.8})
+            axes.bar(at, height, width, color=colour, yerr=error, error_kw={"elinewidth": 0.8})
     axes.axhline(1.0, color="#2da44e", linewidth=0.8)
     axes.set_xticks(range(len(shown)), [table.title.replace(", ", ",\n") for table in shown], fontsize=8)
     axes.set_ylabel("CPU, × nginx")
-    axes.set_yscale("log")
-    axes.legend(fontsize=8, frameon=False)
+    axes.set_yscale("log", base=2)
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.legend(
+        handles=[Patch(color=colour, label=name) for name, colour in COLOURS.items()], fontsize=8, frameon=False
+    )
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)

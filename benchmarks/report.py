@@ -78,12 +78,16 @@ def _targets(bench: Bench) -> Iterator[str]:
         found = target.found()
         over = f" × {target.base}" if target.base else target.unit
         sign = "≥" if target.at_least else "≤"
-        seen = f"{found.median:.3g}{over} | {found.low:.3g} to {found.high:.3g}" if found else " | "
+        seen = f"{_short(found.median)}{over} | {_short(found.low)} to {_short(found.high)}" if found else " | "
         verdict = target.verdict(bench.disturbance)
         bold = "**" if verdict != "met" else ""
         row = f"{target.issue} | {target.text} | {sign} {target.bound:g}{over} | {seen}"
         yield f"| {row} | {bold}{verdict}{bold} |"
     yield ""
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _tables(bench: Bench) -> Iterator[str]:

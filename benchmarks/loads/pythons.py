@@ -77,6 +77,7 @@ def _loops(bench: Bench) -> None:
             with connect(one.port) as connection:
                 first_byte(connection)
             wrk(one.port, 1, CONNECTIONS)
+        table.samples = {one.name: {} for one in measured}
         for one in bench.interleaved(measured):
             cost, count = bench.cost(one, wrk, one.port, bench.of(1, 2), CONNECTIONS)
             down, _ = bench.cost(one, download, one.port, size)
