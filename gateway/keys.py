@@ -116,7 +116,8 @@ SESSION_GRACE = Key(
     "session.grace",
     seconds(0, 900),
     30.0,
-    "How long a link that lost its socket may take to come back before its streams are lost.",
+    "How long a link that lost its socket may take to come back before its streams are lost: 502 `function-lost`, or "
+    "responses that are cut.",
 )
 SESSION_PING = Key(
     "session.ping_interval",
@@ -142,7 +143,8 @@ CLIENT_HEAD_TIMEOUT = Key(
     "client.head_timeout",
     seconds(0.1, 900),
     _LIMITS.request_head,
-    "How long a client may take over the head of a request, or the TLS handshake, before it is answered 408 or cut.",
+    "How long a client may take over the head of a request, or the TLS handshake, before it is answered 408 "
+    "`request-head-timeout`, or cut.",
 )
 CLIENT_KEEP_ALIVE = Key(
     "client.keep_alive",
@@ -154,7 +156,8 @@ CLIENT_BODY_RATE = Key(
     "client.body_rate",
     number("bytes/s", 0, 1 << 30),
     int(_LIMITS.body_rate),
-    "The least rate of a request's body, over ten seconds and until the response begins; below it 408; 0: any.",
+    "The least rate of a request's body, over ten seconds and until the response begins; below it 408 "
+    "`request-too-slow`; 0: any.",
 )
 CLIENT_FLUSH_TIMEOUT = Key(
     "client.flush_timeout",
@@ -166,13 +169,14 @@ CLIENT_MAX_EXCHANGES = Key(
     "client.max_exchanges",
     number("requests", 1, 1_000_000),
     _LIMITS.max_exchanges,
-    "How many requests of all functions may be open at once; one more is answered 503.",
+    "How many requests of all functions may be open at once; one more is answered 503 `gateway-full`.",
 )
 CLIENT_MAX_CONNECTIONS = Key(
     "client.max_connections",
     number("connections", 1, 1_000_000),
     _LIMITS.max_connections,
-    "How many connections clients may have open at once, as far as the open-file limit reaches; beyond it 503.",
+    "How many connections clients may have open at once, as far as the open-file limit reaches; beyond it 503 "
+    "`gateway-full`.",
 )
 WEBSOCKET_MAX_MESSAGE = Key(
     "websocket.max_message",
@@ -202,7 +206,8 @@ STOP_GRACE = Key(
     "stop_grace",
     seconds(0, 900),
     25.0,
-    "How long open requests may go on after SIGTERM or Ctrl-C before they are cut; a second signal cuts at once.",
+    "How long open requests may go on after SIGTERM or Ctrl-C; then 503 `draining` to those that wait, 502 "
+    "`function-lost` or a cut response to the others; a second signal ends them at once.",
 )
 LOG_FORMAT = Key(
     "log.format",
@@ -289,7 +294,8 @@ LEASE_SHARE = Key(
     "lease_share",
     number("percent", 1, 100),
     50,
-    "How much of a lease's time takes new streams; the rest is what the last of them has before its invocation ends.",
+    "How much of a lease's time takes new streams; the rest is what the last of them has before its invocation ends, "
+    "with 504 `function-timeout` or a cut response.",
 )
 MIN_LEASED = Key(
     "min_leased",
@@ -307,7 +313,7 @@ MAX_QUEUE = Key(
     "limits.max_queue",
     number("requests", 1, 100_000),
     1000,
-    "How many requests may wait for a place; one more is answered 503.",
+    "How many requests may wait for a place; one more is answered 503 `overloaded`.",
 )
 INVOCATION_RATE = Key(
     "limits.invocation_rate",
@@ -338,44 +344,50 @@ BREAKER_FAILURES = Key(
     "breaker.failures",
     number("failures", 0, 10_000),
     20,
-    "After how many failed invocations in a row the function is left alone, and requests are answered 503; 0: never.",
+    "After how many failed invocations in a row the function is left alone, and requests are answered 503 "
+    "`circuit-open`; 0: never.",
 )
 BREAKER_PAUSE = Key(
     "breaker.pause",
     seconds(0.1, 60),
     5.0,
-    "How long it is then left alone before one invocation is tried; doubled, to a minute, while that fails.",
+    "How long it is then left alone (503 `circuit-open`) before one invocation is tried; doubled, to a minute, "
+    "while that fails.",
 )
 DIAL_BACK = Key(
     "timeouts.dial_back",
     seconds(0.1, 900),
     10.0,
-    "How long an invoked function may take to dial back, cold start included, before the invocation counts as failed.",
+    "How long an invoked function may take to dial back, cold start included, before the invocation counts as failed, "
+    "and a request that waited for it is answered 504 `dial-back-timeout`.",
 )
 QUEUE_WAIT = Key(
     "timeouts.queue_wait",
     seconds(0.1, 900),
     30.0,
-    "How long a request may wait for a place, also while the platform throttles invocations (429); then 503.",
+    "How long a request may wait for a place, also while the platform throttles invocations (429); then 503 "
+    "`queue-timeout`, or `invoke-throttled` where it has no room at all.",
 )
 
 MAX_EXCHANGES = Key(
     "limits.max_exchanges",
     number("requests", 1, 1_000_000),
     _TERMS.max_exchanges,
-    "How many requests of the function may be open at once, those that wait among them; one more is answered 503.",
+    "How many requests of the function may be open at once, those that wait among them; one more is answered 503 "
+    "`overloaded`.",
 )
 RESPONSE_START = Key(
     "timeouts.response_start",
     seconds(0.1, 900),
     float(_TERMS.response_start),
-    "How long the function may take from the last of the request's body to the response's head; then 504.",
+    "How long the function may take from the last of the request's body to the response's head; then 504 "
+    "`response-timeout`.",
 )
 REQUEST_IDLE = Key(
     "timeouts.request_idle",
     seconds(0.1, 900),
     float(_TERMS.request_idle),
-    "How long a client may send nothing of its request's body while there is room for it; then 408.",
+    "How long a client may send nothing of its request's body while there is room for it; then 408 `request-idle`.",
 )
 RESPONSE_IDLE = Key(
     "timeouts.response_idle",
@@ -387,7 +399,7 @@ EXCHANGE_TIMEOUT = Key(
     "timeouts.exchange",
     seconds(0.1, 86_400),
     float(_TERMS.exchange),
-    "How long a request may take in all; then it is answered 504, or its response is cut.",
+    "How long a request may take in all; then it is answered 504 `exchange-timeout`, or its response is cut.",
 )
 ON_DISCONNECT_KEY = Key(
     "on_disconnect",
