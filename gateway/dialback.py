@@ -306,9 +306,13 @@ class Link:
         self._streams[event.stream].exchange.trailers(event.headers)
 
     def _on_reset(self, event: ev.StreamReset) -> None:
+        exchange = self._streams[event.stream].exchange
+        if event.code == Code.REFUSED and self.session.is_ended:  # the session says so of what it never sent
+            exchange.lost(event.reason, was_sent=False)
+            return
         if event.code == Code.REFUSED:
             self._owner.stream_refused(self)
-        self._streams[event.stream].exchange.reset(event.code, event.reason)
+        exchange.reset(event.code, event.reason)
 
     def _on_stopped(self, event: ev.StreamStopped) -> None:
         self._streams[event.stream].exchange.stopped(event.code)

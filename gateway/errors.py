@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 CONTENT_TYPE: Final = b"application/problem+json"
 
@@ -105,6 +105,14 @@ class Problem:
         if self.detail:
             members["detail"] = self.detail
         return json.dumps(members).encode() + b"\n"
+
+
+class GivenBack(NamedTuple):
+    """Why an exchange has lost its stream and may have another: the problem where there is none to be had, and whether
+    the function may have seen anything of it."""
+
+    problem: Problem
+    was_sent: bool = True
 
 
 class GatewayError(Exception):

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Final, cast
 
-from gateway.errors import Problem
+from gateway.errors import GivenBack, Problem
 from gateway.machine import MACHINE, STATES, TABLE, TERMINAL
 from gateway.response_head import ONLY_IN_FINAL_HEADS, ResponseRefused, clean_fields, judge_response
 from gateway.sides import ClientSide, RequestHead, StreamSide
@@ -82,7 +82,7 @@ class Exchange:
         self.began = time.monotonic()
         self.head_at: float | None = None
         self.ended_at: float | None = None
-        self.given_back: Problem | None = None
+        self.given_back: GivenBack | None = None
         """Why its last stream was; what it is answered if it gets no other."""
         self.retries = 0
         """Invocations and streams that it was granted beyond its first."""
@@ -237,17 +237,18 @@ class Exchange:
         if self.is_ended or self.state == "uploading":
             return
         if code == Code.REFUSED and self._can_return():
-            self._return(Problem("overloaded"))
+            self._return(GivenBack(Problem("overloaded")))
             return
         name = PROBLEM_OF_CODE.get(cast(Code, code), "function-error")
         self._fail(Problem(name), Code.CANCELLED, reason)
 
-    def lost(self, reason: str = "") -> None:
-        """The link's session is over, and the stream with it."""
+    def lost(self, reason: str = "", *, was_sent: bool = True) -> None:
+        """The link's session is over, and the stream with it; without `was_sent` nothing of it had left."""
+        may_repeat = not was_sent or (not self._was_heard and self.head.method in IDEMPOTENT)
         if self.state == "uploading":  # the client has its whole response already
             self._end_upload()
-        elif self._can_return() and not self._was_heard and self.head.method in IDEMPOTENT:
-            self._return(Problem("function-lost"))
+        elif may_repeat and self._can_return():
+            self._return(GivenBack(Problem("function-lost"), was_sent))
         elif not self.is_ended:
             self._fail(Problem("function-lost"), Code.LOST, reason)
 
@@ -372,7 +373,7 @@ class Exchange:
         # A body that has begun to leave is not kept, so it cannot be sent a second time.
         return not self.bytes_in and self.state == ("opened" if self.head.has_body else "request_sent")
 
-    def _return(self, why: Problem) -> None:
+    def _return(self, why: GivenBack) -> None:
         self.given_back = why
         self._fire("stream_returned")
         self._cancel_stream(Code.CANCELLED)

@@ -15,7 +15,7 @@ from gateway.bill import Bill
 from gateway.breaker import Circuit
 from gateway.config import FunctionConfig
 from gateway.dialback import Link
-from gateway.errors import PoolRefusal, Problem
+from gateway.errors import GivenBack, PoolRefusal, Problem
 from gateway.exchange import Exchange
 from gateway.forecast import Forecast
 from gateway.invitations import Invitations
@@ -276,12 +276,12 @@ class Pool:
         is_throttled = self.starts.ceiling.is_lowered and not self._leases
         waiter.refuse(Problem("invoke-throttled" if is_throttled else "queue-timeout"))
 
-    async def _try_again(self, exchange: Exchange, problem: Problem) -> None:
+    async def _try_again(self, exchange: Exchange, why: GivenBack) -> None:
         """Wait before another stream for one that was given back. Raises `PoolRefusal` when it has had enough."""
-        delay = None if self._is_stopped else self.retries.delay(exchange)
+        delay = None if self._is_stopped else self.retries.delay(exchange, is_charged=why.was_sent)
         if delay is None:
-            raise PoolRefusal(problem)
-        log.info("request.retried", function=self.name, request=exchange.id.hex(), problem=problem.name, retry_in=delay)
+            raise PoolRefusal(why.problem)
+        log.info("request.retried", function=self.name, request=exchange.id.hex(), why=why.problem.name, retry_in=delay)
         await asyncio.sleep(delay)
 
     def _is_hopeless(self, waiting: int = 0) -> bool:

@@ -81,11 +81,16 @@ class Retries:
         if self._tokens < RESERVE:
             self._tokens += self._share
 
-    def delay(self, exchange: Exchange) -> float | None:
-        """Seconds until the exchange may be tried again, which then counts as tried; None: it may not."""
+    def delay(self, exchange: Exchange, *, is_charged: bool = True) -> float | None:
+        """Seconds until the exchange may be tried again, which then counts as tried; None: it may not.
+
+        `is_charged`: to the function, which has had the work of the last try."""
         delay, now = backoff(exchange.retries), time.monotonic()
         if exchange.retries >= self._config.count or now + delay - exchange.began > self._config.time:
             return None
+        exchange.retries += 1
+        if not is_charged:
+            return delay
         self._tokens = min(self._tokens + TRICKLE * (now - self._at), RESERVE)
         self._at = now
         if self._tokens < 1:
@@ -93,5 +98,4 @@ class Retries:
             return None
         self._tokens -= 1
         self.granted += 1
-        exchange.retries += 1
         return delay

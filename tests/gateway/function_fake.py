@@ -129,7 +129,7 @@ class FakePool:
         if exchange.given_back is not None:
             exchange.retries += 1
             if exchange.retries > 2:
-                raise PoolRefusal(exchange.given_back)
+                raise PoolRefusal(exchange.given_back.problem)
         exchange.queued()
         self.entered.set()
         if self.gate is not None:

@@ -23,6 +23,7 @@ from gateway.breaker import Circuit
 from gateway.config import BreakerConfig, RetryConfig, SessionConfig, TimeoutsConfig
 from gateway.invoke import function_url
 from gateway.invoke.answer import Outcome
+from gateway.link_socket import LinkSocket
 from protocol.frames import Code
 from tests.gateway.certificate import Authority
 from tests.gateway.environment_fake import (
@@ -106,6 +107,23 @@ def ended(it: Whole) -> dict[Outcome, int]:
 
 
 # One request
+
+
+async def test_what_never_left_for_a_function_is_no_retry_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session ended with its requests in the gateway: those beyond the function's budget were answered 503."""
+    lost, other = Environment(leave_it, places=40), Environment(places=40)
+    async with whole(url_of(lost, other), linger=5) as it:
+        asked = it.asking()
+        (await first_stream(lost)).respond()
+        await asked
+        monkeypatch.setattr(LinkSocket, "room", 0)
+        waiting = [it.asking(f"/{number}", b"" if number % 2 else None) for number in range(40)]
+        await eventually(lambda: it.link.open_streams == 40)
+        monkeypatch.undo()
+        it.link.end("a test")
+        answers = await asyncio.wait_for(asyncio.gather(*waiting), 10)
+        assert [status for status, _ in answers] == [200] * 40
+        assert it.pool.retries.granted == it.pool.retries.denied == 0
 
 
 @pytest.mark.parametrize("status", [500, 502, 504])
