@@ -1,7 +1,8 @@
 """Every key of the configuration: its name, unit, limits, default and one sentence.
 
 The flags of `dialback serve`, the variables, the TOML file, docs/configuration.md and `--help` come from these tables.
-It knows no source of values and no other key's value: what spans keys is in `config`.
+It knows no source of values and no other key's value: what spans keys is in `config`. Longer than other files, since it
+is one list.
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ from lambda_client.stream import ClientDisconnected, WebSocketClosed
 
 if TYPE_CHECKING:
     from lambda_client.asgi import asgi_handler
-    from lambda_client.native import HttpResponseStream, pipeline, streamify_response
+    from lambda_client.native import HttpResponseStream, streamify_response
+    from lambda_client.native_pipeline import pipeline
     from lambda_client.server_sent_events import sse
     from lambda_client.websocket import WebSocket
     from lambda_client.wsgi import wsgi_handler
@@ -39,7 +40,7 @@ _LATER = {
     "HttpResponseStream": "native",
     "WebSocket": "websocket",
     "asgi_handler": "asgi",
-    "pipeline": "native",
+    "pipeline": "native_pipeline",
     "sse": "server_sent_events",
     "streamify_response": "native",
     "wsgi_handler": "wsgi",
