@@ -79,7 +79,7 @@ class Endpoint:
             self._limited.warning("link.resumed", session=dial.session.hex(), epoch=dial.epoch)
         else:
             self._dialled("first")
-            log.debug("link.dialled", session=dial.session.hex())
+        log.debug("link.dialled", session=dial.session.hex(), epoch=dial.epoch)
         try:
             response = accept_websocket(request, socket)
         except ConnectionError:
