@@ -32,6 +32,9 @@ LOADS: Final = (
     "stalled",
     "ticks",
     "open_streams",
+    "cost",
+    "lingers",
+    "cold",
     "transitions_cost",
     "pythons",
 )

@@ -16,6 +16,7 @@ from benchmarks.process import SUBJECT_CORE
 from benchmarks.subject import Subject
 
 T = TypeVar("T")
+S = TypeVar("S", bound=Subject)
 P = ParamSpec("P")
 
 
@@ -54,7 +55,7 @@ class Bench:
     def of(self, quick: T, whole: T) -> T:
         return quick if self.quick else whole
 
-    def interleaved(self, subjects: Sequence[Subject], rounds: int | None = None) -> Iterator[Subject]:
+    def interleaved(self, subjects: Sequence[S], rounds: int | None = None) -> Iterator[S]:
         """Each subject once in each round, in an order that is drawn anew."""
         for _ in range(rounds or self.rounds):
             yield from random.sample(subjects, len(subjects))
@@ -74,7 +75,7 @@ class Bench:
 class Subjects(ExitStack):
     """Those of one load; all are stopped at its end."""
 
-    def take(self, subject: Subject) -> Subject:
+    def take(self, subject: S) -> S:
         self.callback(subject.stop)
         return subject
 

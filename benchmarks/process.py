@@ -20,6 +20,7 @@ from typing import Final
 REPOSITORY: Final = Path(__file__).resolve().parents[1]
 SUBJECT_CORE: Final = 0  # what is measured has it alone
 LOAD_CORE: Final = 1 if (os.cpu_count() or 1) > 1 else 0  # clients, origins and functions
+CORES: Final = frozenset(range(os.cpu_count() or 1))
 START_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 10.0
 PORTS: Final = range(20000, 32768)  # below those that the kernel gives to clients
@@ -39,14 +40,15 @@ class Process:
         command: Sequence[str],
         log: Path,
         *,
-        core: int = LOAD_CORE,
+        core: int | None = LOAD_CORE,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """`log`: the file for both its outputs. Our own `DIALBACK_` variables are kept from it."""
+        """`log`: the file for both its outputs. `core`: None for all of them. Our own `DIALBACK_` variables are kept
+        from it."""
 
         def prepare() -> None:
             PRCTL(DIE_WITH_PARENT, signal.SIGTERM)
-            os.sched_setaffinity(0, {core})
+            os.sched_setaffinity(0, CORES if core is None else {core})
 
         clean = {name: value for name, value in os.environ.items() if not name.startswith("DIALBACK_")}
         self.log = log

@@ -12,15 +12,20 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from benchmarks.process import REPOSITORY, START_SECONDS, SUBJECT_CORE, Process, free_port
+from benchmarks.invoice import Report, reports
+from benchmarks.process import LOAD_CORE, REPOSITORY, START_SECONDS, SUBJECT_CORE, NotReady, Process, free_port
 from tests.e2e.process import memory
 
 FUNCTION: Final = "benchmarks/workload/function.py:handler"
 SETTLE: Final = 0.2  # seconds
+PARK_SECONDS: Final = 30.0
+POLL: Final = 0.05  # seconds
+START: Final = " START RequestId: "
+INVOCATIONS: Final = "dialback_invocations_total"
 READY: Final = r"^Ready: (https?://[\w.:\[\]-]+)"
 NGINX: Final = """
 daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/nginx-error.log;
@@ -82,10 +87,13 @@ class Dialback(Subject):
         uvloop: bool = False,
         distance: tuple[int, int] | None = None,
         tls: tuple[Path, Path] | None = None,
+        function: str = FUNCTION,
+        function_core: int | None = LOAD_CORE,
     ) -> None:
         """`places`: streams in each environment. `keys`: of the gateway's configuration. `python`, `uvloop`: what the
         gateway runs on. `distance`: ports on which somebody passes on what goes to the gateway from the function, and
-        to the function from the gateway; `distance_targets` says where to. `tls`: certificate and key."""
+        to the function from the gateway; `distance_targets` says where to. `tls`: certificate and key. `function_core`:
+        None for all of them."""
         secret = secrets.token_urlsafe(32)
         port, function_port, self.admin_port = free_port(), free_port(), free_port()
         dial_port, invoke_port = distance or (port, function_port)
@@ -95,9 +103,10 @@ class Dialback(Subject):
         trusted = {"DIALBACK_CA_FILE": str(tls[0])} if tls else {}
         dialback = [sys.executable, str(REPOSITORY / "dialback.py")]
         limits = ("--environments", str(environments), "--memory", "4096")
-        function = Process(
-            [*dialback, "lambda", FUNCTION, "--port", str(function_port), "--root", str(REPOSITORY), *limits],
+        local_lambda = Process(
+            [*dialback, "lambda", function, "--port", str(function_port), "--root", str(REPOSITORY), *limits],
             folder / f"{name}-lambda.log",
+            core=function_core,
             environment={
                 **shared,
                 **trusted,
@@ -105,7 +114,7 @@ class Dialback(Subject):
                 "BENCH_PLACES": str(places),
             },
         )
-        function.ready(READY)
+        local_lambda.ready(READY)
         settings: dict[str, object] = {
             "listen": f"127.0.0.1:{port}",
             "admin": f"127.0.0.1:{self.admin_port}",
@@ -127,8 +136,8 @@ class Dialback(Subject):
             environment=shared,
         )
         gateway.ready(READY)
-        self.function = function
-        super().__init__(name, gateway, port, (function,))
+        self.function = local_lambda
+        super().__init__(name, gateway, port, (local_lambda,))
 
     def settle(self) -> None:
         """Until the code of every stream has ended: one that finds all places taken by such is refused."""
@@ -136,6 +145,25 @@ class Dialback(Subject):
         while self.metrics("dialback_open_streams") and time.monotonic() < deadline:
             time.sleep(SETTLE)
         super().settle()
+
+    def park(self) -> list[Report]:
+        """Wait until no environment is awake; the REPORT lines of all invocations so far. Raises `NotReady`."""
+        return self._reports(
+            lambda ended: not self.metrics("dialback_running_invocations") and ended == self.metrics(INVOCATIONS)
+        )
+
+    def ended(self) -> list[Report]:
+        """The same where the gateway has stopped."""
+        return self._reports(lambda ended: ended == self.function.log.read_text(errors="replace").count(START))
+
+    def _reports(self, is_all: Callable[[int], bool]) -> list[Report]:
+        deadline = time.monotonic() + PARK_SECONDS
+        while time.monotonic() < deadline:
+            lines = reports(self.function.log.read_text(errors="replace"))
+            if is_all(len(lines)):
+                return lines
+            time.sleep(POLL)
+        raise NotReady(f"{self.name}: its environments stay awake")
 
     def metrics(self, name: str) -> float:
         """The sum of `dialback_NAME` over all its labels."""

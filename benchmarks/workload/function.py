@@ -25,6 +25,15 @@ async def ticks(count: int, interval: float, wait: float) -> AsyncIterator[bytes
         due += interval
 
 
+async def tokens(count: int, interval: float, work: float) -> AsyncIterator[bytes]:
+    loop = asyncio.get_running_loop()
+    due = loop.time()
+    for _ in range(count):
+        yield bodies.token(work)
+        due += interval  # the model's pace, which ours does not change
+        await asyncio.sleep(due - loop.time())
+
+
 @stream_handler(concurrency=int(os.environ.get("BENCH_PLACES", "1")))
 async def handler(request: Request) -> Response:
     wanted = bodies.numbers(request.query_string.decode())
@@ -32,6 +41,8 @@ async def handler(request: Request) -> Response:
         return Response(bulk(int(wanted["size"])))
     if request.path == "/ticks":
         return Response(ticks(int(wanted["count"]), wanted["interval"], wanted["wait"]))
+    if request.path == "/tokens":
+        return Response(tokens(int(wanted["count"]), wanted["interval"], wanted["work"]))
     if request.path == "/sink":
         received = 0
         async for piece in request.body:
