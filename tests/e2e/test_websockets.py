@@ -1,15 +1,12 @@
-"""Real WebSocket clients on the real stack: `websockets`, aiohttp, Node's own; every way that a conversation ends."""
+"""WebSockets on the real stack: every way that a conversation ends. Other clients than these: tests/clients."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import shutil
 import signal
 import socket
 import struct
-import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,18 +20,6 @@ from websockets.sync.client import ClientConnection, connect
 
 from tests.e2e.patience import wait_for
 from tests.e2e.stack import Stack
-
-NODE_ECHO = """
-const ws = new WebSocket(process.argv[1], ["a", "b"]);
-ws.binaryType = "arraybuffer";
-const said = [];
-ws.onopen = () => { ws.send("grüße 🎉"); ws.send(new Uint8Array(70000).fill(7)); };
-ws.onmessage = ({data}) => {
-  said.push(typeof data === "string" ? data : data.byteLength);
-  if (said.length === 2) ws.close(3001, "done");
-};
-ws.onclose = ({code, reason, wasClean}) => console.log(JSON.stringify([ws.protocol, said, code, reason, wasClean]));
-"""
 
 
 @pytest.fixture
@@ -201,35 +186,6 @@ def test_several_environments_where_each_serves_one(fresh_stack: Callable[..., S
             client.send(str(number))
         assert [client.recv(timeout=20) for client in clients] == ["0", "1", "2"]
         assert len(stack.environments) == 3
-
-
-async def test_aiohttp(talkative: Stack) -> None:
-    async with aiohttp.ClientSession() as session:
-        async with session.ws_connect(f"http://{talkative.authority}/", compress=15, protocols=["b"]) as ws:
-            assert ws.protocol == "b" and not ws.compress
-            await ws.send_json({"a": [1, 2]})
-            assert await ws.receive_json() == {"a": [1, 2]}
-            await ws.send_bytes(bytes(300_000))
-            assert await ws.receive_bytes() == bytes(300_000)
-            await ws.ping(b"x")
-            await ws.close(code=4000)
-            assert ws.close_code == 4000
-
-
-def test_nodes_own_client(talkative: Stack) -> None:
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("there is no node")
-    flag = ["--experimental-websocket"] if _node_major(node) < 22 else []
-    done = subprocess.run(
-        [node, *flag, "-e", NODE_ECHO, f"ws://{talkative.authority}/"], capture_output=True, text=True, timeout=60
-    )
-    assert json.loads(done.stdout) == ["a", ["grüße 🎉", 70_000], 3001, "done", True], done.stderr
-
-
-def _node_major(node: str) -> int:
-    version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
-    return int(version.strip().lstrip("v").partition(".")[0])
 
 
 async def test_many_talk_at_once(talkative: Stack) -> None:
