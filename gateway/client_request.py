@@ -261,6 +261,8 @@ class ClientRequest(ResponseWriter):
             exchange.refused(problem)
             return
         exchange.on_end(lambda ended: admission.close(ended.function))
+        if terms.affinity is not None:
+            exchange.tie = terms.affinity.tie(exchange.head.headers)
         deadlines = Deadlines(exchange, self, terms, self._front.limits.body_rate)
         try:
             await self._exchange(destination.pool, deadlines)

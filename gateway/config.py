@@ -15,6 +15,7 @@ from typing import cast
 from urllib.parse import urlsplit
 
 from gateway import keys
+from gateway.affinity import Affinity
 from gateway.key_values import Network
 from gateway.keys import Address, Secret
 from gateway.limits import HttpLimits
@@ -202,6 +203,7 @@ class FunctionConfig:
     breaker: BreakerConfig = field(default_factory=BreakerConfig)
     on_disconnect: str = keys.ON_DISCONNECT_KEY.default
     disconnect_grace: float = keys.DISCONNECT_GRACE.default
+    affinity: str = keys.AFFINITY_KEY.default
 
     def terms(self, route: Route) -> Terms:
         """What it grants the requests that come by this route."""
@@ -215,6 +217,7 @@ class FunctionConfig:
             response_idle=timeouts.response_idle,
             exchange=timeouts.exchange,
             max_exchanges=self.limits.max_exchanges,
+            affinity=Affinity.read(route.affinity or self.affinity),
         )
 
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Final, cast
 
+from gateway.affinity import Tie
 from gateway.errors import GivenBack, Problem
 from gateway.machine import MACHINE, STATES, TABLE, TERMINAL
 from gateway.response_head import ONLY_IN_FINAL_HEADS, ResponseRefused, clean_fields, judge_response
@@ -40,28 +41,10 @@ class Exchange:
     """
 
     __slots__ = (
-        "id",
-        "head",
-        "client",
-        "function",
-        "state",
-        "stream",
-        "status",
-        "problem",
-        "reason",
-        "bytes_in",
-        "bytes_out",
-        "began",
-        "head_at",
-        "ended_at",
-        "given_back",
-        "retries",
-        "_listeners",
-        "_unconsumed",
-        "_length",
-        "_was_heard",
-        "has_continued",
-    )
+        "id", "head", "client", "function", "state", "stream", "status", "problem", "reason", "bytes_in", "bytes_out",
+        "began", "head_at", "ended_at", "given_back", "retries", "tie", "has_continued", "_listeners", "_unconsumed",
+        "_length", "_was_heard",
+    )  # fmt: skip
 
     def __init__(self, head: RequestHead, client: ClientSide, *, id: bytes | None = None, function: str = "") -> None:
         self.id = id or os.urandom(16)
@@ -86,6 +69,8 @@ class Exchange:
         """Why its last stream was; what it is answered if it gets no other."""
         self.retries = 0
         """Invocations and streams that it was granted beyond its first."""
+        self.tie: Tie | None = None
+        """What holds it to one environment."""
         self._listeners: list[Callable[[Exchange], None]] = []
         self._unconsumed = 0
         self._length: int | None = None
@@ -187,6 +172,8 @@ class Exchange:
             self._fail(Problem("bad-response", str(refused)), Code.MISMATCH)
             return
         self._fire("response_began")
+        if self.tie is not None:
+            self.tie.answered(status, head.headers)
         self.status = status
         self.head_at = time.monotonic()
         self._length = head.length

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 
+from gateway.affinity import Affinity
+
 T_co = TypeVar("T_co", covariant=True)
 
 SHORTEST_SECRET = 32
@@ -184,6 +186,14 @@ def _secret(value: object) -> Secret:
     return Secret(",".join(parts))
 
 
+def _affinity(value: object) -> str:
+    try:
+        Affinity.read(str(value))
+    except ValueError as fault:
+        raise ValueFault(str(fault)) from None
+    return str(value)
+
+
 TEXT = Kind("TEXT", str, _text)
 ADDRESS = Kind("HOST:PORT", str, _address)
 ADDRESS_OR_OFF = Kind("HOST:PORT|off", str, _admin)
@@ -191,6 +201,7 @@ DIAL_ADDRESS = Kind("WS-URL", str, _url(("ws", "wss"), bare=True))
 HTTP_URL = Kind("URL", str, _url(("https", "http"), bare=False))
 PATH = Kind("PATH", str, lambda value: Path(_text(value)))
 NETWORKS = Kind("NETWORKS", str, _networks, unit="comma-separated")
+AFFINITY = Kind("header:NAME|cookie:NAME|off", str, _affinity)
 SECRET = Kind("SECRET", str, _secret, unit="bytes", limits=f"{SHORTEST_SECRET} or more")
 
 

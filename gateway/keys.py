@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from gateway.affinity import OFF
 from gateway.key_values import (
     ADDRESS,
     ADDRESS_OR_OFF,
+    AFFINITY,
     DIAL_ADDRESS,
     HTTP_URL,
     NETWORKS,
@@ -414,6 +416,13 @@ DISCONNECT_GRACE = Key(
     float(_TERMS.disconnect_grace),
     'How long code goes on without its client under `on_disconnect = "grace"`.',
 )
+AFFINITY_KEY = Key(
+    "affinity",
+    AFFINITY,
+    OFF,
+    "Requests with the same value in this header or cookie go to the environment that answered the first of them, or "
+    "that gave the client the value in a response, while it lives; they wait for it when it is busy or frozen.",
+)
 
 FUNCTION_KEYS: tuple[Key[object], ...] = (
     SECRET_KEY,
@@ -440,6 +449,7 @@ FUNCTION_KEYS: tuple[Key[object], ...] = (
     EXCHANGE_TIMEOUT,
     ON_DISCONNECT_KEY,
     DISCONNECT_GRACE,
+    AFFINITY_KEY,
 )
 """One value for each function: at the top of the file, as a flag or a variable it is the default of all functions."""
 
@@ -465,12 +475,14 @@ ROUTE_ON_DISCONNECT: Key[str | None] = Key(
 ROUTE_DISCONNECT_GRACE: Key[float | None] = Key(
     "disconnect_grace", seconds(0, 900), None, "As for functions.", default_text="the function's"
 )
+ROUTE_AFFINITY: Key[str | None] = Key("affinity", AFFINITY, None, "As for functions.", default_text="the function's")
 ROUTE_KEYS: tuple[Key[object], ...] = (
     ROUTE_HOST,
     ROUTE_PATH,
     ROUTE_FUNCTION,
     ROUTE_ON_DISCONNECT,
     ROUTE_DISCONNECT_GRACE,
+    ROUTE_AFFINITY,
 )
 """Inside each `[[routes]]`."""
 
@@ -480,6 +492,7 @@ FOREIGN_VARIABLES: frozenset[str] = frozenset(
     {
         "DIALBACK_CONFIG",
         "DIALBACK_GATEWAY",
+        "DIALBACK_BLOCKED_LOOP",
         "DIALBACK_ONLY",
         "DIALBACK_ALLOW_INSECURE",
         "DIALBACK_CA_FILE",

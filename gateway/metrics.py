@@ -6,6 +6,7 @@ Knows ended exchanges and the pools' numbers.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -87,6 +88,12 @@ class Metrics(Collector):
         openings = CounterMetricFamily(
             "dialback_circuit_openings", "How often the circuit breaker has opened.", labels=("function",)
         )
+        bound = self._gauge("dialback_affinity_values", "Values that are bound to an environment.")
+        affinity = CounterMetricFamily(
+            "dialback_affinity",
+            "Values that were bound (new), lost with their environment or evicted; requests that were kept to theirs.",
+            labels=("function", "outcome"),
+        )
         streams_opened = CounterMetricFamily("dialback_streams", "Streams that were opened.", labels=("function",))
         billed = self._seconds("billed", "Of ended invocations, as the function measured it, or else the gateway.")
         leased_for = self._seconds("leased", "In which environments were awake for streams; of ended leases.")
@@ -105,12 +112,15 @@ class Metrics(Collector):
             for state in Circuit:
                 circuit.add_metric((name, state.value), state is breaker.circuit)
             openings.add_metric((name,), breaker.openings)
+            bound.add_metric((name,), len(pool.bonds))
+            for what, count in asdict(pool.bonds.counts).items():
+                affinity.add_metric((name, what), count)
             running.add_metric((name,), starts.running)
             leased.add_metric((name,), pool.leased_links)
             streams.add_metric((name,), pool.open_streams)
             waiting.add_metric((name,), pool.waiting)
         yield from (invocations, streams_opened, billed, leased_for, idle)
-        yield from (retries, circuit, openings, running, leased, streams, waiting)
+        yield from (retries, circuit, openings, running, leased, streams, waiting, bound, affinity)
 
     def describe(self) -> Iterable[Metric]:
         """Nothing is known before it is asked for."""

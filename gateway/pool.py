@@ -12,6 +12,7 @@ from typing import Final
 import structlog
 
 from gateway.bill import Bill
+from gateway.bonds import Bonds
 from gateway.breaker import Circuit
 from gateway.config import FunctionConfig
 from gateway.dialback import Link
@@ -23,6 +24,7 @@ from gateway.invoke.answer import Invoker
 from gateway.places import Places
 from gateway.queue import Queue, Waiter
 from gateway.retry import Failure, Retries, backoff
+from gateway.rooms import Rooms
 from gateway.starts import Start, Starts
 from protocol import events as ev
 from protocol.errors import DialRefused, LocalError
@@ -48,12 +50,14 @@ class Pool:
         self.starts = Starts(function, keyring, invoker, invitations, self.bill, self)
         self.retries = Retries(function.retry)
         self.forecast = Forecast()
+        self.bonds = Bonds()
         self._keyring = keyring
         self._invitations = invitations
         self._leases: dict[Link, Start] = {}
         self._parked: set[Link] = set()  # whose environments are frozen, and may be thawed
         self._places = Places()
         self._queue = Queue(self.starts_changed)
+        self._rooms = Rooms(self.starts_changed)
         self._look: asyncio.TimerHandle | None = None  # at what waits for a place that was expected sooner than a start
         self._failures = 0  # since the last lease
         self._rests_until = 0.0  # on the loop's clock: no environment is started that nobody waits for
@@ -72,12 +76,13 @@ class Pool:
 
     @property
     def waiting(self) -> int:
-        """Requests in the queue."""
-        return len(self._queue)
+        """Requests that wait for a place."""
+        return len(self._queue) + len(self._rooms)
 
     @property
     def next_request(self) -> str | None:
-        return self._queue.next_request
+        waiter = self._least_tried()
+        return None if waiter is None else waiter.exchange.id.hex()
 
     @property
     def open_streams(self) -> int:
@@ -94,16 +99,18 @@ class Pool:
             self.retries.earn()
         if self._is_stopped:
             raise PoolRefusal(Problem("draining"))
-        if (link := self._places.first()) is not None:
+        bound = self.bonds.link(exchange)
+        link = self._places.first() if bound is None else bound if bound in self._leases else None
+        if link is not None:
             self._serve(link)  # those who were here before
             if link.can_open:
                 self._open_on(link, exchange)
                 return
-        if len(self._queue) >= self.function.limits.max_queue:
+        if self.waiting >= self.function.limits.max_queue:
             raise PoolRefusal(Problem("overloaded"))
-        if self._is_hopeless(len(self._queue)):
+        if self._is_hopeless(self.waiting):
             raise PoolRefusal(self._circuit_open())
-        waiter = self._queue.add(exchange)
+        waiter = (self._queue if bound is None else self._rooms.queue(bound)).add(exchange)
         exchange.queued()
         self.starts_changed()
         if self.starts.coming:
@@ -113,7 +120,7 @@ class Pool:
             await waiter.place
         finally:
             timer.cancel()
-            self._queue.remove(waiter)
+            waiter.leave()
 
     # for links
 
@@ -132,9 +139,12 @@ class Pool:
         self._failures, self._rests_until = 0, 0.0
         self.forecast.leased(self.starts.offered(start, link), offer.places, link not in self._parked)
         self._parked.discard(link)
+        for gone in self._rooms.came(link, start.began):
+            self._unbind(gone)
         aged = self._oldest_ageing()
-        if not (link.open_streams or aged or self._is_wanted(start)):
+        if not (link.open_streams or aged or self._is_wanted(start, link)):
             self.starts.finishes(start)
+            self._parked.add(link)
             link.decline(offer.lease)
             return
         self._leased(link, start, min(offer.remaining, LONGEST_LEASE) * self.function.lease_share / 100)
@@ -169,6 +179,7 @@ class Pool:
     def link_ended(self, link: Link, reason: str) -> None:
         self._forget(link)
         self._parked.discard(link)
+        self._unbind(link)
         self.starts.session_ended(link.session.id, reason)
         self.starts_changed()
 
@@ -185,7 +196,7 @@ class Pool:
         """One request has waited in vain, and is tried again or refused."""
         self._failures += 1
         self._rests_until = self._loop.time() + backoff(self._failures)
-        waiter = self._queue.least_tried()
+        waiter = self._least_tried()
         said = {"function": self.name, "outcome": outcome, "detail": detail}
         if waiter is None:
             log.warning("invocation.failed", **said)
@@ -194,18 +205,20 @@ class Pool:
         delay = self.retries.delay(waiter.exchange) if is_retried else None
         log.warning("invocation.failed", **said, request=waiter.exchange.id.hex(), retry_in=delay)
         if delay is None:
-            self._queue.remove(waiter)
+            waiter.leave()
             waiter.refuse(failure.problem)
         else:
-            self._queue.rest(waiter, delay)
+            waiter.queue.rest(waiter, delay)
 
     def starts_changed(self) -> None:
         """Start as many invocations as are needed beyond those that are on their way."""
         if self._is_stopped:
             return
-        if self._queue and self._is_hopeless():
+        if self.waiting and self._is_hopeless():
             self._queue.refuse_all(self._circuit_open())
-        needed = max(self._needed_by_queue() if self._queue else 0, self._needed_to_keep()) + self._needed_to_renew()
+            self._rooms.refuse(self._circuit_open(), sought=True)
+        needed = max(self._needed_by_queue() if self._queue else 0, self._needed_to_keep())
+        needed += self._needed_to_renew() + self._rooms.needed(self._parked)
         self.starts.begin(needed - self.starts.on_their_way - self._queue.resting)
 
     # for the server
@@ -221,6 +234,8 @@ class Pool:
         for link in list(self._leases):
             link.is_outdated = True
             self._retire(link)
+        for link in (*self._leases, *self._parked):
+            self._unbind(link)
 
     def drain(self) -> None:
         """Keep no environment awake that nobody waits for. What waits is still served. Idempotent."""
@@ -232,6 +247,7 @@ class Pool:
         """End what waits and what runs; the links are ended by who keeps them. Idempotent."""
         self._is_stopped = self._is_draining = True
         self._queue.refuse_all(Problem("draining"))
+        self._rooms.refuse(Problem("draining"))
         if self._look is not None:
             self._look.cancel()
         await self.starts.stop()
@@ -242,23 +258,39 @@ class Pool:
         """The head of the queue gets what is free."""
         if not link.can_open:
             return
-        if start.is_retired:
-            if not link.open_streams:
-                self.starts.finishes(start)
-            return
         self._serve(link)
-        if link.can_open:
+        if start.is_retired and not link.open_streams:
+            self.starts.finishes(start)
+        if link.can_open and not start.is_retired:
             self._places.add(start)
 
     def _serve(self, link: Link) -> None:
-        """Give the link's free places to the head of the queue."""
-        while link.can_open and (waiter := self._queue.pop()) is not None:
+        """Give the link's free places to those who can go nowhere else, then to the head of the queue."""
+        while link.can_open and (waiter := self._next(link)) is not None:
+            bound = self.bonds.link(waiter.exchange) or link  # perhaps since it waits
+            if bound is not link and not (bound in self._leases and bound.can_open):
+                self._rooms.queue(bound).enter((waiter,))
+                continue
             try:
-                self._open_on(link, waiter.exchange)
+                self._open_on(bound, waiter.exchange)
             except PoolRefusal as refusal:
                 waiter.refuse(refusal.problem)
             else:
                 waiter.place.set_result(None)
+
+    def _next(self, link: Link) -> Waiter | None:
+        waiter = self._rooms.pop(link)
+        return self._queue.pop() if waiter is None and not self._leases[link].is_retired else waiter
+
+    def _least_tried(self) -> Waiter | None:
+        return self._queue.least_tried() or self._rooms.least_tried()
+
+    def _unbind(self, link: Link) -> None:
+        """Whatever it was wanted for, another environment must do."""
+        self.bonds.lose(link)
+        self._queue.enter(self._rooms.empty(link), first=True)
+        while self._queue and (free := self._places.first()) is not None:
+            self._serve(free)
 
     def _open_on(self, link: Link, exchange: Exchange) -> None:
         start = self._leases[link]
@@ -268,6 +300,7 @@ class Pool:
         try:
             link.open(exchange)
             self.bill.streams += 1
+            self.bonds.opened(exchange, link)
         except LocalError as error:  # there was a place, so its head is too large
             log.warning("stream.not_opened", function=self.name, error=str(error))
             raise PoolRefusal(Problem("header-too-large")) from None
@@ -281,6 +314,7 @@ class Pool:
         delay = None if self._is_stopped else self.retries.delay(exchange, is_charged=why.was_sent)
         if delay is None:
             raise PoolRefusal(why.problem)
+        self.bonds.untie(exchange)
         log.info("request.retried", function=self.name, request=exchange.id.hex(), why=why.problem.name, retry_in=delay)
         await asyncio.sleep(delay)
 
@@ -346,10 +380,11 @@ class Pool:
 
     # leases
 
-    def _is_wanted(self, start: Start) -> bool:
+    def _is_wanted(self, start: Start, link: Link) -> bool:
         if self._is_stopped or start.is_retired:
             return False
-        return bool(self._queue) or self._needed_to_keep() > 0 or (self.function.linger > 0 and not self._is_draining)
+        is_awaited = bool(self._queue) or self._rooms.is_awaited(link)
+        return is_awaited or self._needed_to_keep() > 0 or (self.function.linger > 0 and not self._is_draining)
 
     def _leased(self, link: Link, start: Start, seconds: float) -> None:
         """It takes new streams for that long, and another one takes over before they are over."""

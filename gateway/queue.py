@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from gateway.errors import PoolRefusal, Problem
@@ -19,6 +19,8 @@ class Waiter:
     """A request in the queue; `place` is set when it has its stream, or fails with its refusal."""
 
     exchange: Exchange
+    queue: Queue
+    """Where it waits now."""
     since: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     """On the loop's clock."""
     place: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
@@ -28,6 +30,10 @@ class Waiter:
         if not self.place.done():
             self.place.set_exception(PoolRefusal(problem))
             self.place.exception()  # whoever waits may have left in this very turn: then nobody else looks
+
+    def leave(self) -> None:
+        """Wait no more. Idempotent."""
+        self.queue.remove(self)
 
 
 class Queue:
@@ -65,11 +71,20 @@ class Queue:
 
     def add(self, exchange: Exchange) -> Waiter:
         """At its end."""
-        waiter = Waiter(exchange)
+        waiter = Waiter(exchange, self)
         if not self._waiters:
             self._since = waiter.since
         self._waiters[waiter] = None
         return waiter
+
+    def enter(self, waiters: Iterable[Waiter], *, first: bool = False) -> None:
+        """Those who waited in another queue, in their order: at the end, or `first` of all."""
+        entering = list(waiters)
+        for waiter in reversed(entering) if first else entering:
+            waiter.leave()
+            waiter.queue = self
+            self._waiters[waiter] = None
+            self._waiters.move_to_end(waiter, last=not first)
 
     def remove(self, waiter: Waiter) -> None:
         """Idempotent."""
@@ -91,12 +106,6 @@ class Queue:
         """The first of those that the fewest failed invocations were charged to."""
         alive = (waiter for waiter in self._waiters if not waiter.place.done() and not waiter.exchange.is_ended)
         return min(alive, key=lambda waiter: waiter.exchange.retries, default=None)
-
-    @property
-    def next_request(self) -> str | None:
-        """The id of the request that the next invocation is for, in hex, as the log has it."""
-        waiter = self.least_tried()
-        return None if waiter is None else waiter.exchange.id.hex()
 
     def rest(self, waiter: Waiter, seconds: float) -> None:
         """It keeps its turn, but no invocation is started for it before that."""

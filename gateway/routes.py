@@ -29,6 +29,9 @@ class Route:
     """What becomes of a request whose client leaves; empty: as the function says."""
     disconnect_grace: float | None = None
     """Seconds; None: as the function says."""
+    affinity: str = ""
+    """Where the value is whose requests belong to one environment, as in the configuration; empty: as the function
+    says."""
 
     def __post_init__(self) -> None:
         if not self.path.startswith("/") or any(

@@ -265,6 +265,7 @@ class _Loader:
             breaker=BreakerConfig(failures=get(keys.BREAKER_FAILURES), pause=get(keys.BREAKER_PAUSE)),
             on_disconnect=get(keys.ON_DISCONNECT_KEY),
             disconnect_grace=get(keys.DISCONNECT_GRACE),
+            affinity=get(keys.AFFINITY_KEY),
         )
 
     def _pair(
@@ -319,8 +320,9 @@ class _Loader:
             path, host = self._from_file(keys.ROUTE_PATH, table, where), self._from_file(keys.ROUTE_HOST, table, where)
             leaves = self._from_file(keys.ROUTE_ON_DISCONNECT, table, where)
             grace = self._from_file(keys.ROUTE_DISCONNECT_GRACE, table, where)
+            affinity = self._from_file(keys.ROUTE_AFFINITY, table, where)
             try:
-                routes.append(Route(function, path, host or "", leaves or "", grace))
+                routes.append(Route(function, path, host or "", leaves or "", grace, affinity or ""))
             except RouteFault as fault:
                 named = where.rstrip(".")
                 self._report(ConfigProblem(named, f"{self._file}: {named}: {fault}"))

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from gateway.affinity import Affinity
+
 OnDisconnect = Literal["cancel", "grace", "detach"]
 ON_DISCONNECT: Final[tuple[OnDisconnect, ...]] = ("cancel", "grace", "detach")
 
@@ -31,3 +33,5 @@ class Terms:
     """From the request's head to the exchange's end; then 504, or the connection is cut."""
     max_exchanges: int = 5000
     """Of the function, at once; beyond it 503."""
+    affinity: Affinity | None = None
+    """Where the value is whose requests belong to one environment."""

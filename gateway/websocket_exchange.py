@@ -139,6 +139,8 @@ class WebSocketExchange(Exchange):
             self.client_gone()
         else:
             self._fire("websocket_accepted")
+            if self.tie is not None:
+                self.tie.answered(101, headers)
             self.status = 101
             self.head_at = time.monotonic()
             self.client = self._websocket = websocket

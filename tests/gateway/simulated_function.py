@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
+from gateway.affinity import Tie
 from gateway.config import BreakerConfig, FunctionConfig, LimitsConfig, TimeoutsConfig
 from gateway.dialback import Link
 from gateway.errors import PoolRefusal
@@ -85,6 +86,7 @@ class SimulatedLink:
 
     def __init__(self, function: SimulatedFunction) -> None:
         self.session = _Session()
+        self.is_outdated = False
         self.open_streams = 0
         self.is_leased = False
         self._function = function
@@ -131,11 +133,12 @@ class SimulatedLink:
             self._timer.cancel()
         seconds = self._function.service()
         self._function.opened.append((self, asyncio.get_running_loop().time()))
+        self._function.where[exchange] = self
         exchange.stream_opened(FakeStream(exchange))
         asyncio.get_running_loop().call_later(seconds, self._answer, exchange, seconds)
 
     def _answer(self, exchange: Exchange, seconds: float) -> None:
-        exchange.response(200, [], end=True)
+        exchange.response(*self._function.answer(exchange), end=True)
         self.open_streams -= 1
         self._function.pool.stream_ended(cast(Link, self), seconds)
         self._idle()
@@ -175,6 +178,11 @@ class SimulatedFunction:
         """When."""
         self.opened: list[tuple[SimulatedLink, float]] = []
         """Each stream: where and when."""
+        self.where: dict[Exchange, SimulatedLink] = {}
+        self.answer: Callable[[Exchange], tuple[int, Headers]] = lambda exchange: (200, ())
+        """Status and fields."""
+        self.thawed: Callable[[int], int] = lambda idle: -1
+        """Which of so many that are idle is used next; the platform does not say which."""
         self.throttled = 0
         self.fails: Callable[[int], bool] = lambda number: False
         """Whether the start of this number does."""
@@ -201,7 +209,7 @@ class SimulatedFunction:
             if self.fails(number):
                 await asyncio.sleep(self.cold)
                 return Answer(Outcome.ERROR)
-            link = self.idle.pop() if self.idle else None
+            link = self.idle.pop(self.thawed(len(self.idle))) if self.idle else None
             await asyncio.sleep(self.warm if link else self.cold)
             if link is None:
                 link = SimulatedLink(self)
@@ -216,15 +224,25 @@ class SimulatedFunction:
 
     async def ask(self) -> float:
         """One request; how long it waited for its stream. Raises `PoolRefusal`."""
+        return (await self.ask_of(None))[0]
+
+    async def ask_of(self, tie: Tie | None) -> tuple[float, SimulatedLink]:
+        """The same of a request that belongs to others; and where it was served."""
         loop = asyncio.get_running_loop()
         exchange = Exchange(RequestHead(b"GET", b"/", ()), cast(Any, _Client()))
+        exchange.tie = tie
         ended: asyncio.Future[None] = loop.create_future()
         exchange.on_end(lambda _: ended.set_result(None))
         asked = loop.time()
         await self.pool.open(exchange)
         waited = loop.time() - asked
         await ended
-        return waited
+        return waited, self.where.pop(exchange)
+
+    def ends(self, link: SimulatedLink) -> None:
+        """The platform takes back an environment that is idle."""
+        self.idle.remove(link)
+        self.pool.link_ended(cast(Link, link), "reaped")
 
     async def ask_many(self, times: list[float]) -> list[float]:
         """Requests at these times from now, as `ask`; refusals raise."""

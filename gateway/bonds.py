@@ -1,0 +1,120 @@
+"""Whose environment a request's value is: that which answered it first, while it lives.
+
+Knows links and exchanges; who waits for such an environment is in `rooms`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from gateway.affinity import Tie
+from gateway.dialback import Link
+from gateway.exchange import Exchange
+from protocol.frames import Headers
+
+MOST: Final = 10_000  # values of a function, of some 250 bytes; one more takes the place of the one longest unused
+LONGEST: Final = 14_400.0  # seconds without a request, after which a value is forgotten
+BINDS_NOT: Final = 400  # the least status that binds nothing, so that who makes values up takes nobody's place
+
+
+@dataclass(slots=True)
+class Bond:
+    """A value's environment."""
+
+    link: Link
+    used_at: float
+    """On the loop's clock."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """Since the gateway began."""
+
+    new: int = 0
+    """Values that were bound."""
+    kept: int = 0
+    """Requests that went to the environment of their value."""
+    lost: int = 0
+    """Values whose environment has ended, or was not found again."""
+    evicted: int = 0
+    """Values that made room, or were not used for too long."""
+
+
+class Bonds:
+    """Of one pool; begins and ends with it."""
+
+    def __init__(self) -> None:
+        self.counts = Counts()
+        self._bonds: OrderedDict[bytes, Bond] = OrderedDict()  # the last used is the last
+
+    def __len__(self) -> int:
+        return len(self._bonds)
+
+    def link(self, exchange: Exchange) -> Link | None:
+        """Where its value is bound to; None: nowhere, or it has none."""
+        if exchange.tie is None or exchange.tie.value is None:
+            return None
+        self._drop_old()
+        bond = self._bonds.get(exchange.tie.value)
+        return None if bond is None else bond.link
+
+    def opened(self, exchange: Exchange, link: Link) -> None:
+        """Its stream is open there: so that two that come at once are not parted, its value is bound before it is
+        answered."""
+        tie = exchange.tie
+        if tie is None:
+            return
+        tie.listener = partial(self._answered, link)
+        if tie.value is not None:
+            tie.is_first = self._bind(tie.value, link)
+
+    def untie(self, exchange: Exchange) -> None:
+        """Its environment did not take it: any other may."""
+        if exchange.tie is not None and exchange.tie.value is not None:
+            self._bonds.pop(exchange.tie.value, None)
+
+    def lose(self, link: Link) -> None:
+        """Nothing can go there any more."""
+        lost = [value for value, bond in self._bonds.items() if bond.link is link]
+        for value in lost:
+            del self._bonds[value]
+        self.counts.lost += len(lost)
+
+    def _answered(self, link: Link, tie: Tie, status: int, headers: Headers) -> None:
+        if status < BINDS_NOT:
+            value = tie.affinity.told(headers)
+            if value is not None and value not in self._bonds and not link.is_outdated:
+                self._bind(value, link)
+        elif tie.is_first and tie.value is not None:
+            bond = self._bonds.get(tie.value)
+            if bond is not None and bond.link is link:
+                del self._bonds[tie.value]
+
+    def _bind(self, value: bytes, link: Link) -> bool:
+        """Whether it was not bound there yet."""
+        now = asyncio.get_running_loop().time()
+        bond = self._bonds.get(value)
+        if bond is not None and bond.link is link:
+            bond.used_at = now
+            self._bonds.move_to_end(value)
+            self.counts.kept += 1
+            return False
+        self._bonds[value] = Bond(link, now)
+        self._bonds.move_to_end(value)
+        self.counts.new += 1
+        while len(self._bonds) > MOST:
+            self._evict()
+        return True
+
+    def _drop_old(self) -> None:
+        before = asyncio.get_running_loop().time() - LONGEST
+        while self._bonds and next(iter(self._bonds.values())).used_at < before:
+            self._evict()
+
+    def _evict(self) -> None:
+        self._bonds.popitem(last=False)
+        self.counts.evicted += 1
