@@ -6,7 +6,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all conformance bench lint format clean
+.PHONY: help install demo test browser test-all conformance bench lint format clean
 
 BIN := .venv/bin
 PORT ?= 8080
@@ -24,7 +24,12 @@ demo: install  ## stream examples/chunks.py to this terminal, then keep serving 
 test: install  ## the tests to run on every edit
 	@$(BIN)/python -m pytest
 
-test-all: install  ## every test: also the slow ones, fuzzing, containers, the other Pythons
+browser: install  ## the tests in a real browser, which it installs where there is none
+	@scripts/install-browser
+	@$(BIN)/python -m pytest -m browser tests/browser
+
+test-all: install  ## every test: also the slow ones, fuzzing, containers, a browser, the other Pythons
+	@scripts/install-browser || true
 	@$(BIN)/python -m pytest -m ""
 	@scripts/check-pythons --all
 	@$(BIN)/python scripts/check-compose
