@@ -32,6 +32,7 @@ LOADS: Final = (
     "stalled",
     "ticks",
     "open_streams",
+    "sockets",
     "cost",
     "lingers",
     "cold",

@@ -17,8 +17,17 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.invoice import Report, reports
-from benchmarks.process import LOAD_CORE, REPOSITORY, START_SECONDS, SUBJECT_CORE, NotReady, Process, free_port
-from tests.e2e.process import memory
+from benchmarks.process import (
+    LOAD_CORE,
+    REPOSITORY,
+    START_SECONDS,
+    SUBJECT_CORE,
+    NotReady,
+    Process,
+    cpu_seconds,
+    free_port,
+)
+from tests.e2e.process import descendants, memory
 
 FUNCTION: Final = "benchmarks/workload/function.py:handler"
 SETTLE: Final = 0.2  # seconds
@@ -39,6 +48,10 @@ http {{
     upstream origin {{ server 127.0.0.1:{origin}; keepalive 64; keepalive_requests 1000000000; }}
     server {{
         listen 127.0.0.1:{port} backlog=4096;
+        location /echo {{
+            proxy_pass http://origin; proxy_http_version 1.1; proxy_read_timeout 600s;
+            proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";
+        }}
         location / {{
             proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection "";
             {buffers} proxy_buffering off; proxy_request_buffering off; proxy_read_timeout 600s;
@@ -61,6 +74,11 @@ class Subject:
     def resident(self) -> float:
         """MiB of memory that the measured process has."""
         return memory(self.measured.pid).resident
+
+    def behind_cpu(self) -> float:
+        """Seconds that have run of what stands behind it, on the load's core."""
+        roots = [other.pid for other in self._others]
+        return sum(cpu_seconds(pid) for root in roots for pid in (root, *descendants(root)))
 
     def settle(self) -> None:
         """Wait until nothing is left of the load before."""
@@ -185,8 +203,11 @@ def origin(folder: Path) -> Subject:
     return Subject("origin alone", process, port)
 
 
-def nginx(folder: Path, origin_port: int, *, name: str = "nginx", buffers: str = "") -> Subject:
-    """`proxy_buffering off`, default buffers or `buffers`, keep-alive to the origin, its access log on, as ours is."""
+def nginx(
+    folder: Path, origin_port: int, *, name: str = "nginx", buffers: str = "", behind: tuple[Process, ...] = ()
+) -> Subject:
+    """`proxy_buffering off`, default buffers or `buffers`, keep-alive to the origin, its access log on, as ours is.
+    `behind`: ends with it."""
     port = free_port()
     own = folder / f"nginx-{port}"
     own.mkdir()
@@ -194,7 +215,7 @@ def nginx(folder: Path, origin_port: int, *, name: str = "nginx", buffers: str =
     configuration.write_text(NGINX.format(folder=own, port=port, origin=origin_port, buffers=buffers))
     process = Process(["nginx", "-p", str(own), "-c", str(configuration)], own / "nginx.log", core=SUBJECT_CORE)
     process.listening(port)
-    return Subject(name, process, port)
+    return Subject(name, process, port, behind)
 
 
 def aiohttp_proxy(folder: Path, origin_port: int) -> Subject:
@@ -205,17 +226,17 @@ def aiohttp_proxy(folder: Path, origin_port: int) -> Subject:
     return Subject("aiohttp reverse proxy", process, port)
 
 
-def uvicorn(folder: Path) -> Subject:
+def uvicorn(folder: Path, *, name: str = "uvicorn, direct", core: int = SUBJECT_CORE) -> Subject:
     """The application served directly: no gateway, no proxy. Pure h11 would be slower than what people install."""
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", "benchmarks.workload.asgi:application", "--port", str(port)]
     process = Process(
         [*command, "--no-access-log", "--backlog", "4096", "--timeout-keep-alive", "600"],
-        folder / "uvicorn.log",
-        core=SUBJECT_CORE,
+        folder / f"uvicorn-{port}.log",
+        core=core,
     )
     process.listening(port)
-    return Subject("uvicorn, direct", process, port)
+    return Subject(name, process, port)
 
 
 def versions() -> dict[str, str]:

@@ -1,18 +1,22 @@
-"""The same as an ASGI application, for a server that needs no gateway (ASGI 3.0, HTTP)."""
+"""The same as an ASGI application, for a server that needs no gateway (ASGI 3.0); its WebSockets echo."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from benchmarks.workload import bodies
 
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
 
 
-async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+async def application(scope: Message, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await echo(receive, send)
+        return
     wanted, path = bodies.numbers(scope["query_string"].decode()), scope["path"]
     if path in ("/bulk", "/ticks"):
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -34,6 +38,13 @@ async def application(scope: dict[str, Any], receive: Receive, send: Send) -> No
     headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(text))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": text.encode()})
+
+
+async def echo(receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({"type": "websocket.send", "text": message["text"]})
 
 
 async def ticks(count: int, interval: float, wait: float, send: Send) -> None:
