@@ -38,6 +38,7 @@ LOADS: Final = (
     "cold",
     "transitions_cost",
     "pythons",
+    "zips",
 )
 
 

@@ -106,12 +106,14 @@ class Dialback(Subject):
         distance: tuple[int, int] | None = None,
         tls: tuple[Path, Path] | None = None,
         function: str = FUNCTION,
+        root: Path = REPOSITORY,
         function_core: int | None = LOAD_CORE,
+        function_variables: Mapping[str, str] | None = None,
     ) -> None:
         """`places`: streams in each environment. `keys`: of the gateway's configuration. `python`, `uvloop`: what the
         gateway runs on. `distance`: ports on which somebody passes on what goes to the gateway from the function, and
-        to the function from the gateway; `distance_targets` says where to. `tls`: certificate and key. `function_core`:
-        None for all of them."""
+        to the function from the gateway; `distance_targets` says where to. `tls`: certificate and key. `function`,
+        `root`: its file and handler, and its task root. `function_core`: None for all of them."""
         secret = secrets.token_urlsafe(32)
         port, function_port, self.admin_port = free_port(), free_port(), free_port()
         dial_port, invoke_port = distance or (port, function_port)
@@ -122,7 +124,7 @@ class Dialback(Subject):
         dialback = [sys.executable, str(REPOSITORY / "dialback.py")]
         limits = ("--environments", str(environments), "--memory", "4096")
         local_lambda = Process(
-            [*dialback, "lambda", function, "--port", str(function_port), "--root", str(REPOSITORY), *limits],
+            [*dialback, "lambda", function, "--port", str(function_port), "--root", str(root), *limits],
             folder / f"{name}-lambda.log",
             core=function_core,
             environment={
@@ -130,6 +132,7 @@ class Dialback(Subject):
                 **trusted,
                 "DIALBACK_GATEWAY": f"{scheme}://{host}:{dial_port}",
                 "BENCH_PLACES": str(places),
+                **(function_variables or {}),
             },
         )
         local_lambda.ready(READY)
