@@ -148,7 +148,7 @@ class AppCall(ABC):
         The app has a task of its own: when the client leaves, the stream's task is cancelled, and the app's is not.
         """
         loop = asyncio.get_running_loop()
-        task = loop.create_task(self._call(app))
+        task = loop.create_task(self._call(app), name=self._stream.id)
         timer: asyncio.TimerHandle | None = None
         while not task.done():
             try:

@@ -23,6 +23,7 @@ from lambda_client.plain import Handler
 from lambda_client.response import encode_json
 from lambda_client.stream import LambdaContext
 from lambda_client.trust import Admitted, Trust
+from lambda_client.watchdog import Watchdog
 from lambda_client.wire import errors
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Environment:
         self._lifespan = lifespan
         self._entered: AbstractAsyncContextManager[Any] | None = None
         self._trust = Trust(variables)
+        self._watchdog = Watchdog(self.loop, variables.get("DIALBACK_BLOCKED_LOOP", "1"))
         self._dialler = dialler
         self._links: OrderedDict[str, Link] = OrderedDict()
         self._executor: ThreadPoolExecutor | None = None
@@ -123,6 +125,7 @@ class Environment:
             return
         for link in self._links.values():
             link.close("the environment ends")
+        self._watchdog.stop()
         if self._entered is not None:
             self.run(self._entered.__aexit__(None, None, None))
         self.run(_cancel_others())
@@ -165,7 +168,11 @@ class Environment:
             oldest.close("other nodes were used since")
 
     async def _serve(self, stream: Any) -> None:
-        await self._handler.serve(stream, self)
+        self._watchdog.begin(stream)
+        try:
+            await self._handler.serve(stream, self)
+        finally:
+            self._watchdog.end(stream)
 
 
 async def _cancel_others() -> None:

@@ -43,7 +43,7 @@ class LinkStream(Stream):
         self._code = frames.Code.CANCELLED
         self._ends_at = link.ends_at
         self._loop = asyncio.get_running_loop()
-        self.task = self._loop.create_task(self._run())
+        self.task = self._loop.create_task(self._run(), name=self.id)
 
     # For the handler's code
 

@@ -270,7 +270,7 @@ class NativeRunner(StreamRunner):
 
     async def _on_loop(self, stream: Stream, event: Any) -> None:
         run = LoopRun()
-        task = asyncio.ensure_future(self._call(event, stream.context, run))
+        task = asyncio.create_task(self._call(event, stream.context, run), name=stream.id)
         try:
             await _deliver(stream, run)
         except asyncio.CancelledError:

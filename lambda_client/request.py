@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _FILE_BUFFER = 64 << 10  # bytes; the size of a usual piece
 
-_current: ContextVar[Request | SyncRequest | None] = ContextVar("dialback_request", default=None)
+CURRENT_REQUEST: ContextVar[Request | SyncRequest | None] = ContextVar("dialback_request", default=None)
 
 
 class Client(NamedTuple):
@@ -210,7 +210,7 @@ def current_request() -> Request | SyncRequest:
 
     Raises `LookupError` outside of a request.
     """
-    request = _current.get()
+    request = CURRENT_REQUEST.get()
     if request is None:
         raise LookupError("no request is being served here")
     return request
@@ -218,13 +218,13 @@ def current_request() -> Request | SyncRequest:
 
 def set_current_request(request: Request | SyncRequest) -> None:
     """From here on `current_request` is this one, in the running context."""
-    _current.set(request)
+    CURRENT_REQUEST.set(request)
 
 
 class RequestIdFilter(logging.Filter):
     """Gives every log record `request_id`: the id of the request being served, else `-`. Add it to a handler."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        request = _current.get()
+        request = CURRENT_REQUEST.get()
         record.request_id = "-" if request is None else request.id
         return True

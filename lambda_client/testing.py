@@ -160,6 +160,7 @@ class TestClient:
         """`timeout`: seconds that each invocation has, as a Lambda function's."""
         self._key = os.urandom(32)
         variables = {"DIALBACK_SECRET": self._key.hex(), "DIALBACK_GATEWAY": "ws://localhost"}
+        variables["DIALBACK_BLOCKED_LOOP"] = os.environ.get("DIALBACK_BLOCKED_LOOP", "1")
         self._environment = Environment(handler.runner(), handler.concurrency, handler.lifespan, variables, self._dial)
         self._timeout = timeout
         self._waiting: deque[Exchange] = deque()

@@ -13,11 +13,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = {"protocol", "lambda_client", "gateway", "local_lambda"}
-# The first is what a function may load, and that is cold start. The second is the whole wheel, which a function's zip
-# may carry too: Lambda loads only what is imported.
-FUNCTION_BYTES = 300_000
+# The first is what a function may load, and that is cold start; the last 8 KB of it name code that blocks the event loop
+# (`watchdog.py`), and tell authors what their apps did wrong. The second is the whole wheel, which a function's zip may
+# carry too: Lambda loads only what is imported.
+FUNCTION_BYTES = 308_000
 FOR_TESTS = ("lambda_client/testing.py", "lambda_client/testing_gateway.py", "protocol/gateway_session.py")
-UNPACKED_BYTES = 850_000
+UNPACKED_BYTES = 880_000
 
 pytest.importorskip("setuptools", reason="the build backend is in the test extra of Python 3.11 and newer")
 

@@ -1,0 +1,182 @@
+"""Names code that blocks the event loop: all streams of the environment wait for it, and so does the link.
+
+A thread asks the loop for a sign of life several times a limit, but only while a stream runs. It trusts no clock across
+its own waits: one that took longer than it was to take was a freeze, which stops everything and blocks nothing, unless
+the loop's thread has spent the time computing, as code in C does that keeps the interpreter to itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from lambda_client.request import CURRENT_REQUEST
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from lambda_client.stream import Stream
+
+LOG = logging.getLogger("dialback")
+
+SIGNS = 4  # that are asked for in the limit: a block is named at most a quarter of it late
+_ADVICE = (
+    "Await what waits (`await asyncio.sleep(…)`, an async client), give what does not to a thread "
+    "(`await asyncio.to_thread(…)`), or make the handler a `def`."
+)
+
+
+class Watchdog:
+    """Begins with its environment, its thread with the first stream. That sleeps, untimed, while no stream runs."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, limit: str) -> None:
+        """`limit`: seconds from which the loop counts as blocked, as `DIALBACK_BLOCKED_LOOP` says them; 0: never.
+
+        Raises `ValueError`.
+        """
+        try:
+            self._limit = float(limit)
+        except ValueError:
+            raise ValueError(f"DIALBACK_BLOCKED_LOOP is a number of seconds, not {limit!r}") from None
+        self._loop = loop
+        self._streams: set[Stream] = set()
+        self._news = threading.Condition()
+        self._is_asleep = True
+        self._is_stopped = False
+        self._thread: threading.Thread | None = None
+        self._looped = 0  # identifies the loop's thread,
+        self._clock: int | None = None  # and the clock of the processor time that it has spent
+        self._counted = 0.0, 0.0  # seconds of both clocks
+
+    # In the loop
+
+    def begin(self, stream: Stream) -> None:
+        self._streams.add(stream)
+        if self._is_asleep and self._limit > 0:
+            self._wake()
+
+    def end(self, stream: Stream) -> None:
+        self._streams.discard(stream)
+
+    def stop(self) -> None:
+        self._is_stopped = True
+        self._wake()
+
+    def _wake(self) -> None:
+        self._looped = threading.get_ident()
+        if hasattr(time, "pthread_getcpuclockid"):  # not on macOS
+            self._clock = time.pthread_getcpuclockid(self._looped)
+        self._counted = time.monotonic(), self._spent()
+        if self._thread is None and not self._is_stopped:
+            self._thread = threading.Thread(target=self._run, name="dialback-watchdog", daemon=True)
+            self._thread.start()
+        with self._news:
+            self._news.notify()
+
+    # In the thread
+
+    def _run(self) -> None:
+        while not self._is_stopped:
+            with self._news:
+                self._is_asleep = True  # first: a stream that begins while we look wakes us
+                while not (self._waiting() or self._is_stopped):
+                    self._news.wait()
+                self._is_asleep = False
+            self._look()
+
+    def _waiting(self) -> list[Stream]:
+        """The streams that run. Code that was left behind goes on when the loop does."""
+        return [stream for stream in list(self._streams) if not stream.is_abandoned]
+
+    def _look(self) -> None:
+        """Ask for one sign of life, and see how long it takes."""
+        step = self._limit / SIGNS
+        sign = threading.Event()
+        try:
+            self._loop.call_soon_threadsafe(sign.set)
+        except RuntimeError:  # the loop is closed
+            self._is_stopped = True
+            return
+        blocked = more = self._count(step)
+        is_over = is_named = False
+        while waiting := self._waiting():
+            if blocked >= self._limit and not is_named:
+                is_named = True
+                # Who was kept from looking finds the code a little further on.
+                self._name(blocked, "at" if more <= step else "just before", waiting)
+            if is_over:
+                break
+            time.sleep(step)
+            blocked += (more := self._count(step))
+            if is_over := sign.is_set():
+                blocked -= step  # and nothing is left, unless the interpreter was kept from us
+        if is_named:
+            LOG.warning("the event loop goes on, after %.1f s", blocked)
+
+    def _count(self, step: float) -> float:
+        """Seconds since the last count, of which the loop's thread had as many too."""
+        (before, spent), self._counted = self._counted, (time.monotonic(), self._spent())
+        return max(min(self._counted[0] - before, step), self._counted[1] - spent)
+
+    def _spent(self) -> float:
+        """Seconds of processor time that the loop's thread has had."""
+        try:
+            return 0.0 if self._clock is None else time.clock_gettime(self._clock)
+        except OSError:  # it has ended
+            return 0.0
+
+    def _name(self, blocked: float, at: str, waiting: list[Stream]) -> None:
+        """Log where the loop's thread is, whose code it runs, and who waits for it."""
+        frame = sys._current_frames().get(self._looped)
+        if frame is None:  # the thread has ended
+            return
+        whose = _request_of(asyncio.current_task(self._loop), waiting)
+        place, stack = _users_part(frame)
+        LOG.error(
+            "%sthe event loop is blocked, for %.1f s so far, %s %s. %s\nRequests that wait for it: %s\n%s",
+            f"request {whose}: " if whose else "",
+            blocked,
+            at,
+            place,
+            _ADVICE,
+            ", ".join(stream.id for stream in waiting),
+            stack,
+        )
+
+
+def _request_of(task: asyncio.Task[Any] | None, waiting: list[Stream]) -> str:
+    """The id of the request whose code a task runs; empty where that cannot be known."""
+    if task is None:
+        return ""
+    if (name := task.get_name()) in [stream.id for stream in waiting]:
+        return name
+    get_context = getattr(task, "get_context", None)  # of Python 3.12 and newer
+    request = get_context().get(CURRENT_REQUEST) if get_context is not None else None
+    return "" if request is None else request.id
+
+
+def _users_part(innermost: FrameType) -> tuple[str, str]:
+    """Where in the user's own code the call is that does not return; and the stack from the user's code on."""
+    frames: list[tuple[FrameType, int]] = []
+    frame: FrameType | None = innermost
+    while frame is not None and (_module(frame), frame.f_code.co_name) != ("asyncio.events", "_run"):
+        frames.append((frame, frame.f_lineno))  # which may go on while we look at it
+        frame = frame.f_back
+
+    import traceback
+    from importlib.metadata import packages_distributions
+
+    others = {*packages_distributions(), *sys.stdlib_module_names, "lambda_client", "protocol"}
+    users = [index for index, (one, _) in enumerate(frames) if _module(one).partition(".")[0] not in others]
+    users = users or [0, len(frames) - 1]
+    where, line = frames[users[0]]
+    lines = traceback.StackSummary.extract(iter(frames[users[-1] :: -1]))
+    return f"{where.f_code.co_filename}:{line} in {where.f_code.co_name}", "".join(lines.format()).rstrip()
+
+
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__"))
