@@ -1,6 +1,6 @@
 """`python -m benchmarks [--quick] [LOAD …]`: run the loads, write RESULTS.md; with names, print their tables instead.
 
-Exit code 1: a target could not be judged because the run was too noisy, or a load broke.
+Exit code 1: the run was too noisy, or a target could not be judged for that reason, or a load broke.
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ def run(bench: Bench, names: list[str]) -> int:
         print(f"make bench: the load {name} broke; see above", file=sys.stderr)
     for name in noisy:
         print(f"make bench: too noisy to say: {name}", file=sys.stderr)
-    return 1 if broken or noisy else 0
+    if bench.is_disturbed:
+        print(f"make bench: too noisy: others had {bench.disturbance:.0%} of the measured core", file=sys.stderr)
+    return 1 if broken or noisy or bench.is_disturbed else 0
 
 
 if __name__ == "__main__":

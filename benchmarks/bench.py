@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from benchmarks.figures import Table, Target
+from benchmarks.figures import DISTURBANCE_BOUND, Table, Target
 from benchmarks.process import SUBJECT_CORE
 from benchmarks.subject import Subject
 
@@ -47,6 +47,11 @@ class Bench:
     def disturbance(self) -> float:
         """Share of the measured core that others had, in the median of the loads."""
         return statistics.median(self.disturbances or [0.0])
+
+    @property
+    def is_disturbed(self) -> bool:
+        """So much that the run is none: its clocks mean nothing, and even CPU is dearer where caches are shared."""
+        return self.disturbance > DISTURBANCE_BOUND
 
     @property
     def rounds(self) -> int:

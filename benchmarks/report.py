@@ -58,6 +58,8 @@ def _head(bench: Bench, seconds: float, broken: list[str]) -> Iterator[str]:
         "- nginx: one worker, `proxy_buffering off`, default buffers, keep-alive to a bare origin (asyncio on uvloop,"
         " answers from memory)."
     )
+    if bench.is_disturbed:
+        yield "- **Too noisy: run it again on a quiet machine. What follows is a look, not a result.**"
     for name in broken:
         yield f"- **The load `{name}` broke: its figures are missing.**"
     yield ""

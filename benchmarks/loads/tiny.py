@@ -30,8 +30,9 @@ def wrk(port: int, seconds: int, connections: int, target: str = "/tiny") -> int
 def run(bench: Bench) -> None:
     table = Table(
         "Tiny responses, 32 connections",
-        "wrk, 13 bytes of text, all connections kept. Everybody as installed: nginx and the gateway write a line to"
-        " their log for each request; `quiet` is the gateway with `log.level = warning`.",
+        "wrk, 13 bytes of text, all connections kept. nginx and the gateway write a line to their log for each request,"
+        " as installed; the aiohttp proxy and uvicorn write none, and `quiet`, the gateway with `log.level = warning`,"
+        " is the row to hold beside them.",
         (
             Column("cpu", "µs/request", ratio=True),
             Column("rate", "requests/s", 0),

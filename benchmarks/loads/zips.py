@@ -54,8 +54,8 @@ def run(bench: Bench) -> None:
         " The task root is read-only to bytecode, as Lambda's. Import: the handler alone, in a fresh interpreter, with"
         " `DIALBACK_GATEWAY` set, as is the resident memory.",
         (
-            Column("zip", "KB", 0, spread=False),
-            Column("unpacked", "KB", 0, spread=False),
+            Column("zip", "KB", spread=False),
+            Column("unpacked", "KB", spread=False),
             Column("import", "ms"),
             Column("resident", "MiB"),
             Column("init", "ms"),
