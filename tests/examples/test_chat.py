@@ -46,7 +46,8 @@ class Chat:
 
 @pytest.fixture
 def stack(shared_stack: Callable[..., Stack]) -> Stack:
-    return shared_stack("chat.py:handler", root=EXAMPLES, environments=ENVIRONMENTS)
+    serve = {"affinity": "header:chat-id"}
+    return shared_stack("chat.py:handler", root=EXAMPLES, environments=ENVIRONMENTS, serve=serve)
 
 
 @pytest.fixture
@@ -87,8 +88,9 @@ def test_stopped_chats_end_at_once_in_each_of_three_environments(
         chat.stop()
         ends.append(end_of(stack, chat))
         assert time.monotonic() - left_at < lag.allow(SOON)
-    environments, states, _ = zip(*ends, strict=True)
-    assert len(set(environments)) == ENVIRONMENTS and set(states) == {"stopped"}
+    assert len({environment for environment, _, _ in ends}) == ENVIRONMENTS
+    for chat, (_, state, tokens) in zip(chats, ends, strict=True):
+        assert state == "stopped" and word_on(stack, chat) == {"state": state, "tokens": tokens}
 
 
 def test_a_stopped_answer_makes_no_further_token(stack: Stack, ask: Callable[[str], Chat], lag: Lag) -> None:

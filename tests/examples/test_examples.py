@@ -139,8 +139,8 @@ def test_progress_fills_its_bar_while_it_streams(fetched: Fetched) -> None:
     page = PageParser()
     page.feed(response.chunks[0].data.decode())
     assert {"html", "style", "div", "p"} <= set(page.tags), "the first chunk is the page"
-    steps = [chunk for chunk in response.chunks if b"<script>" in chunk.data]
-    percents = [int(re.search(rb"width='(\d+)%'", chunk.data)[1]) for chunk in steps]  # type: ignore[index]
+    steps = [chunk for chunk in response.chunks if chunk.data.startswith(b"<script>")]
+    percents = [int(re.search(rb"step\((\d+)\)", chunk.data)[1]) for chunk in steps]  # type: ignore[index]
     assert percents == list(range(5, 101, 5))
     assert times(response)[1:21] == pytest.approx(
         [0.15 * index for index in range(1, 21)], abs=fetched.late + DRIFT * 20
