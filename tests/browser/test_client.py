@@ -62,6 +62,14 @@ async () => {
   return fetch("/digest", {method: "POST", body, duplex: "half"}).then(String, String);
 }
 """
+EARLY_ANSWER = """
+async (size) => {
+  const body = new Blob([new Uint8Array(size)]);
+  const signal = AbortSignal.timeout(3000);
+  const read = async (response) => (await response.blob()).size;
+  return fetch("/echo", {method: "POST", body, signal}).then(read).catch(({name}) => name);
+}
+"""
 ONE_TOO_MANY = """
 async (count) => {
   const stops = [];
@@ -71,6 +79,7 @@ async (count) => {
   }
   let answered = false;
   const last = fetch("/hello").then(() => (answered = true));
+  await new Promise((opened) => (new WebSocket(location.origin.replace("http", "ws"))).onopen = opened);  // has its own
   await new Promise((resolve) => setTimeout(resolve, 1000));
   const waited = !answered;
   stops[0].abort();
@@ -100,6 +109,12 @@ def test_the_function_hears_that_the_tab_was_closed(client: Tab, talkative: Stac
 def test_chromium_streams_no_upload_over_http_1_1(page: Page) -> None:
     """As docs/apps.md says; it wants HTTP/2 for it, which a proxy before the gateway can speak."""
     assert page.evaluate(STREAMED_UPLOAD) == "TypeError: Failed to fetch"
+
+
+def test_chromium_reads_when_it_has_sent_all(page: Page) -> None:
+    """As docs/apps.md says: before a handler that answers a large upload while it comes, it stands still."""
+    assert page.evaluate(EARLY_ANSWER, 1 << 20) == 1 << 20
+    assert page.evaluate(EARLY_ANSWER, 64 << 20) == "TimeoutError"
 
 
 def test_six_streams_are_all_that_a_browser_opens_at_once(page: Page) -> None:

@@ -37,7 +37,7 @@ LISTEN = """
 })
 """
 SEND = """
-([size]) => new Promise((resolve) => {
+([size, note]) => new Promise((resolve) => {
   const form = new FormData();
   form.append("title", "grüße");
   form.append("file", new Blob([new Uint8Array(size)]), "zeros.bin");
@@ -45,7 +45,7 @@ SEND = """
   const progress = [];
   request.upload.onprogress = ({loaded, total}) => progress.push(loaded / total);
   request.onload = () => resolve([progress, JSON.parse(request.response)]);
-  request.open("POST", "/form");
+  request.open("POST", `/form?note=${note}`);
   request.send(form);
 })
 """
@@ -72,7 +72,7 @@ def test_events_go_on_where_they_broke_off(page: Page, stack: Stack, how: str) -
 
 def test_a_form_is_sent_with_progress(page: Page) -> None:
     size = 24 << 20
-    progress, parts = page.evaluate(SEND, [size])
+    progress, parts = page.evaluate(SEND, [size, "sent"])
     assert parts["title"][1:] == [len("grüße".encode()), hashlib.sha256("grüße".encode()).hexdigest()]
     assert parts["file"] == ["zeros.bin", size, hashlib.sha256(bytes(size)).hexdigest()]
     assert progress == sorted(progress) and progress[-1] == 1
@@ -102,6 +102,13 @@ def test_a_tab_that_leaves_stops_the_function(page: Page, stack: Stack, lag: Lag
     leave()
     wait_for(lambda: "finally" in stack.executions(note))
     assert time.monotonic() - began < lag.allow(SOON)
+
+
+def test_a_tab_that_leaves_in_its_upload_stops_the_function(page: Page, stack: Stack) -> None:
+    page.evaluate(f"(size) => void ({SEND})([size, 'uploading'])", 64 << 20)
+    wait_for(lambda: stack.executions("uploading") == ["begun"])
+    page.close()
+    wait_for(lambda: stack.executions("uploading") == ["begun", "gone"])
 
 
 def test_a_page_that_still_arrives_is_left(page: Page, stack: Stack) -> None:

@@ -87,7 +87,6 @@ class Aiohttp:
                     async for piece in response.content.iter_any():
                         seen.add(piece)
                         if len(seen.pieces) == ask.leave_after:
-                            response.close()  # else its end would be waited for, to keep the connection
                             return
             except aiohttp.ClientError as error:
                 if not isinstance(error.__cause__, Leaving):

@@ -58,9 +58,10 @@ def test_it_sends_the_body_when_the_function_asks_for_it(stack: Stack, file: Pat
 
 
 def test_it_need_not_send_what_nobody_reads(stack: Stack, file: Path) -> None:
-    done = curl("-v", "--expect100-timeout", "20", "-T", str(file), f"{stack.url}/unread?code=403")
+    told = ("-w", "%{stderr}uploaded %{size_upload}")
+    done = curl("-v", *told, "--expect100-timeout", "20", "-T", str(file), f"{stack.url}/unread?code=403")
     said = done.stderr.decode()
-    assert "< HTTP/1.1 403 " in said and "100 Continue" not in said
+    assert "< HTTP/1.1 403 " in said and "100 Continue" not in said and "uploaded 0" in said
     assert done.stdout == b"not read"
 
 
@@ -70,6 +71,12 @@ def test_http_1_0_gets_the_body_until_the_connection_ends(stack: Stack) -> None:
     assert done.returncode == 0 and re.match(rb"HTTP/1\.[01] 200 ", head)
     assert b"transfer-encoding" not in head.lower()
     assert [line.split()[0] for line in body.splitlines()] == [b"0", b"1", b"2"]
+
+
+def test_http_1_0_sees_that_a_body_is_cut(stack: Stack) -> None:
+    """Its end is the connection's, and so a cut is a reset."""
+    done = curl("--http1.0", f"{stack.url}/broken?after=3")
+    assert done.returncode == 56 and b"reset" in done.stderr
 
 
 def test_compressed_is_an_offer(stack: Stack) -> None:

@@ -111,6 +111,14 @@ def test_a_large_body_comes_back_while_it_is_sent_where_the_client_reads_meanwhi
     assert (seen.status, seen.error, len(seen.body)) == (200, "", len(sent)) and seen.body == sent
 
 
+@pytest.mark.parametrize("name", [name for name, client in CLIENTS.items() if client.reads is Reads.AFTER])
+def test_a_client_that_reads_late_stands_still_before_a_handler_that_answers_early(stack: Stack, name: str) -> None:
+    """As docs/apps.md says: every buffer on the way fills up, and none grows; the client loses its patience."""
+    seen = fetch(CLIENTS[name], stack, "/echo", "POST", body=bytes(48 << 20), timeout=1)
+    assert seen.error in ("ConnectionError", "WriteTimeout") and not seen.body
+    wait_for(lambda: stack.gauge("open_streams") == 0)
+
+
 def test_a_client_that_leaves_stops_the_function(client: Client, stack: Stack, note: str, lag: Lag) -> None:
     seen = fetch(client, stack, f"/abandoned?count=200&note={note}", leave_after=3)
     wait_for(lambda: "finally" in stack.executions(note))

@@ -55,15 +55,20 @@ async def form(request: Request) -> Any:
     """A page with a form; and what came of it, read slower than it is sent."""
     if request.method == "GET":
         return Response(FORM, headers=HTML)
-    head = f"content-type: {request.headers['content-type']}\r\n\r\n".encode()
     parser = email.parser.BytesFeedParser()
-    parser.feed(head)
+    parser.feed(f"content-type: {request.headers['content-type']}\r\n\r\n".encode())
+    name = request.query.get("note", "form")
+    note(name, "begun")
     seen = 0
-    async for piece in request.body:
-        parser.feed(piece)
-        if (seen + len(piece)) >> 20 > seen >> 20:
-            await asyncio.sleep(0.05)
-        seen += len(piece)
+    try:
+        async for piece in request.body:
+            parser.feed(piece)
+            if (seen + len(piece)) >> 20 > seen >> 20:
+                await asyncio.sleep(0.05)
+            seen += len(piece)
+    except (ConnectionResetError, asyncio.CancelledError):
+        note(name, "gone")
+        raise
     parts: dict[str, Any] = {}
     for part in parser.close().get_payload():
         content = part.get_payload(decode=True)
