@@ -55,7 +55,7 @@ class Bench:
 
     @property
     def rounds(self) -> int:
-        return 3 if self.quick else 5
+        return 2 if self.quick else 5
 
     def of(self, quick: T, whole: T) -> T:
         return quick if self.quick else whole

@@ -69,7 +69,7 @@ def _first_bytes(bench: Bench, files: tuple[Path, Path]) -> None:
             distance = Distance(subjects, bench.folder, ROUND_TRIP, tls)
             with connect(distance.gateway.port, tls=distance.tls) as connection:
                 first_byte(connection)
-                for _ in range(bench.of(3, 7)):
+                for _ in range(bench.of(2, 7)):
                     time.sleep(PARKING)
                     recycled = first_byte(connection)
                     opened = first_byte(connection)
@@ -93,7 +93,7 @@ def _rates(bench: Bench) -> None:
         with Subjects() as subjects:
             port = Distance(subjects, bench.folder, round_trip, None).gateway.port
             download(port, 64 << 16)
-            for _ in range(3):
+            for _ in range(bench.of(1, 3)):
                 table.add(name, download=size / download(port, size) / 1e6, upload=size / upload(port, size) / 1e6)
     bench.tables.append(table)
     bench.targets.append(
