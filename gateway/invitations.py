@@ -8,11 +8,11 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
 from protocol.errors import DialRefused, InvitationRefused
-from protocol.invitation import NONCE_SIZE, Invitation, Keyring, key_id, read, sign, verify
+from protocol.invitation import NONCE_SIZE, Invitation, Keyring, read, sign, verify
 
 FIRST_PRESENTATION: Final = 120.0  # seconds in which an invitation may be presented first; few cold starts take longer
 NEVER: Final = 0.0  # a time for `verify` at which nothing has expired
@@ -23,9 +23,12 @@ T = TypeVar("T")
 class Issued(Generic[T]):
     """One invitation that is out; `start` is what it was issued for."""
 
+    token: str = field(repr=False)
     nonce: bytes
     function: str
     start: T
+    kid: str
+    """Which of its function's keys signed it."""
     expires: int
     """Unix time in seconds."""
     owner: bytes | None = None
@@ -39,7 +42,7 @@ class Invitations(Generic[T]):
         """`url`: the whole dial URL."""
         self.boot = secrets.token_hex(8)
         self._url = url
-        self._out: dict[bytes, Issued[T]] = {}
+        self._out: dict[str, Issued[T]] = {}  # by token: what is here, letter for letter, is signed well
 
     def __len__(self) -> int:
         return len(self._out)
@@ -50,10 +53,8 @@ class Invitations(Generic[T]):
         """A new token, to be presented first within `seconds`. It is out until `consume` or `withdraw`."""
         nonce = secrets.token_bytes(NONCE_SIZE)
         expires = int(time.time() + seconds)
-        kid = key_id(keyring.signing)
-        token = sign(Invitation(kid, nonce, function, self.boot, self._url, expires), keyring.signing)
-        issued = Issued(nonce, function, start, expires)
-        self._out[nonce] = issued
+        token = sign(Invitation(keyring.kid, nonce, function, self.boot, self._url, expires), keyring.signing)
+        issued = self._out[token] = Issued(token, nonce, function, start, keyring.kid, expires)
         return token, issued
 
     def find(self, token: str, keyrings: Mapping[str, Keyring], session: bytes) -> tuple[Issued[T], bytes]:
@@ -61,9 +62,15 @@ class Invitations(Generic[T]):
 
         `keyrings`: of the functions that it may be for. Raises `DialRefused`: `proof`, `wrong-node`, `used`, `expired`.
         """
-        invitation, key = self._verified(token, keyrings)
-        issued = self._out.get(invitation.nonce)
-        if issued is None or issued.function != invitation.function or issued.owner not in (None, session):
+        issued = self._out.get(token)
+        if issued is None:
+            self._check(token, keyrings)
+            raise DialRefused("used")
+        keyring = keyrings.get(issued.function)
+        key = None if keyring is None else keyring.get(issued.kid)
+        if key is None:
+            raise DialRefused("proof")
+        if issued.owner not in (None, session):
             raise DialRefused("used")
         if issued.owner is None and time.time() > issued.expires:
             raise DialRefused("expired")
@@ -72,23 +79,21 @@ class Invitations(Generic[T]):
     def consume(self, token: str, keyrings: Mapping[str, Keyring], session: bytes) -> Issued[T]:
         """The token's LEASE came: it is out no more. Raises as `find`."""
         issued, _ = self.find(token, keyrings, session)
-        del self._out[issued.nonce]
+        del self._out[token]
         return issued
 
     def withdraw(self, issued: Issued[T]) -> None:
         """Its invocation is over. Idempotent."""
-        self._out.pop(issued.nonce, None)
+        self._out.pop(issued.token, None)
 
-    def _verified(self, token: str, keyrings: Mapping[str, Keyring]) -> tuple[Invitation, bytes]:
+    def _check(self, token: str, keyrings: Mapping[str, Keyring]) -> None:
+        """Raises `DialRefused` for what this process never issued: `proof`, `wrong-node`."""
         try:
             keyring = keyrings.get(read(token)[0].function)
             if keyring is None:
                 raise DialRefused("proof")
-            invitation = verify(token, keyring, NEVER)  # expiry is judged at the first presentation alone, by `find`
+            invitation = verify(token, keyring, NEVER)
         except InvitationRefused:
             raise DialRefused("proof") from None
         if invitation.boot != self.boot:
             raise DialRefused("wrong-node")
-        key = keyring.get(invitation.kid)
-        assert key is not None, "verify found it"
-        return invitation, key

@@ -28,7 +28,7 @@ _DOMAIN: Final = b"dialback invitation 1"
 
 
 def _digest(key: bytes, *parts: bytes) -> bytes:
-    return hmac.new(key, b"".join(parts), sha256).digest()
+    return hmac.digest(key, b"".join(parts), "sha256")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Invitation:
 class Keyring:
     """The keys that one side accepts, the first of which signs. Begins and ends with its owner; never prints a key."""
 
-    __slots__ = ("_keys", "signing")
+    __slots__ = ("_keys", "kid", "signing")
 
     def __init__(self, keys: Iterable[bytes]) -> None:
         """Raises `ValueError` when there is no key, or one shorter than `MIN_SECRET_SIZE` bytes."""
@@ -60,6 +60,7 @@ class Keyring:
             raise ValueError(f"a secret needs at least {MIN_SECRET_SIZE} bytes")
         self._keys = {key_id(key): key for key in listed}
         self.signing = listed[0]
+        self.kid = key_id(self.signing)
 
     @classmethod
     def parse(cls, text: str) -> Keyring:
