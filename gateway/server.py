@@ -142,9 +142,7 @@ class Gateway:
         keyrings: dict[str, Keyring] = {}
         for name, function in config.functions.items():
             keyrings[name] = Keyring.parse(function.secret.reveal())
-            invoker = FunctionUrl(
-                function.url, connections=function.limits.max_invocations, tls=function.invoke.context()
-            )
+            invoker = FunctionUrl(function.url, tls=function.invoke.context())
             self._pools[name] = Pool(function, keyrings[name], invoker, invitations)
         self._destinations = {
             route: Destination(self._pools[route.function], config.functions[route.function].terms(route))

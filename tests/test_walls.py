@@ -24,7 +24,7 @@ IO_CLOCK_AND_CHANCE = frozenset(
 )
 
 # Importer → the top-level names, beside the standard library, that it may import. docs/dependencies.md has the reasons.
-AIOHTTP = {"aiohttp", "multidict", "yarl"}
+AIOHTTP = {"aiohttp", "aiohappyeyeballs", "multidict", "yarl"}
 AWS = {"boto3", "botocore"}
 COMMAND_LINE = {"click", "rich", "watchfiles"}
 OBSERVATION = {"structlog", "prometheus_client"}

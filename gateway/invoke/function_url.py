@@ -6,93 +6,124 @@ Knows HTTP; nothing of queues or links.
 from __future__ import annotations
 
 import asyncio
-import errno
 import json
-import socket
 import ssl
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
-from typing import Any, Final
+from errno import ECONNREFUSED
+from typing import Final
 
-import aiohttp
-from aiohttp import abc
+from aiohttp import DefaultResolver
+from aiohttp.abc import AbstractResolver
 from multidict import CIMultiDictProxy
+from yarl import URL
 
 from gateway.invoke.answer import LOGGED, Answer, Outcome, read_forbidden, read_returned
+from gateway.invoke.connection import MAX_ANSWER, Connection, Foreign, NoAddress, NotConnected, connect
 from gateway.invoke.sigv4 import Signer, SigningFailed
 from protocol.invitation import INVITATION_CONTENT_TYPE, INVITATION_KEY
+
+__all__ = ["LONGEST_RETRY_AFTER", "MAX_ANSWER", "FunctionUrl"]
 
 CONNECT_TIMEOUT: Final = 10.0  # seconds
 ANSWER_TIMEOUT: Final = 960.0  # seconds; above the 900 that a function may take
 IDLE_TIMEOUT: Final = 15.0  # seconds between two uses of a connection: less than any server's, or a POST is lost
-TCP_KEEPALIVE: Final = 60  # seconds; what idles longer is forgotten by NATs on the way
 LONGEST_RETRY_AFTER: Final = 60.0  # seconds; who asks for more is asked again all the same
 LOGGED_HEADERS: Final = ("x-amzn-requestid", "x-amzn-errortype", "x-amz-function-error")
-MAX_ANSWER: Final = 64 << 10  # bytes that are read of an answer: ours has some hundred
 
-
-def _keepalive_socket(info: Any) -> socket.socket:
-    family, kind, protocol, _, _ = info
-    made = socket.socket(family, kind, protocol)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option in ("TCP_KEEPIDLE", "TCP_KEEPINTVL"):  # not on every system
-        if hasattr(socket, option):
-            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), TCP_KEEPALIVE)
-    return made
+FIELDS: Final = {"Content-Type": INVITATION_CONTENT_TYPE, "User-Agent": "dialback", "Accept": "*/*"}
 
 
 class FunctionUrl:
-    """Begins with its pool, ends with `close`. It never retries: the pool decides what is tried again."""
+    """Begins with its pool, ends with `close`. It never retries: the pool decides what is tried again, and how many
+    connections there are, since each invocation has one."""
 
     def __init__(
-        self,
-        url: str,
-        *,
-        connections: int,
-        tls: ssl.SSLContext | None = None,
-        resolver: abc.AbstractResolver | None = None,
+        self, url: str, *, tls: ssl.SSLContext | None = None, resolver: AbstractResolver | None = None
     ) -> None:
-        """`connections`: as many as invocations may run at once, or they would wait for each other. `tls`: which
-        certificates are believed and shown; the system's authorities without it."""
-        connector = aiohttp.TCPConnector(
-            limit=connections,
-            keepalive_timeout=IDLE_TIMEOUT,
-            ssl=tls or True,
-            resolver=resolver,
-            socket_factory=_keepalive_socket,
-        )
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=ANSWER_TIMEOUT)
+        """`tls`: which certificates are believed and shown; the system's authorities without it."""
         self._url = url
+        self._at = URL(url)
+        is_secure = self._at.scheme == "https"
+        self._tls = (tls or ssl.create_default_context()) if is_secure else None
+        self._resolver = resolver or DefaultResolver()
         self._signer = Signer.for_url(url)
-        self._session = aiohttp.ClientSession(
-            connector=connector, timeout=timeout, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
-        )
+        self._idle: list[Connection] = []  # the one that was used last is the last
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+        line = f"POST {self._at.raw_path_qs} HTTP/1.1\r\nHost: {self._at.host_port_subcomponent}\r\n"
+        self._line = line.encode()
+        self._fields = _fields(FIELDS)
 
     async def invoke(self, token: str) -> Answer:
         body = json.dumps({INVITATION_KEY: token}).encode()
-        headers = {"Content-Type": INVITATION_CONTENT_TYPE, "User-Agent": "dialback"}
+        fields = self._fields
         try:
             if self._signer is not None:
-                headers = await self._signer.sign(self._url, headers, body)
+                fields = _fields(await self._signer.sign(self._url, FIELDS, body))
         except SigningFailed as error:
             return Answer(Outcome.UNSIGNED, " ".join(str(error).split())[:LOGGED])
         try:
-            async with self._session.post(self._url, data=body, headers=headers, allow_redirects=False) as response:
-                return _judge(response.status, response.headers, await _read(response.content))
-        except (aiohttp.ClientError, OSError, asyncio.TimeoutError, ValueError) as error:
-            why = getattr(error, "certificate_error", error)  # of what is cut at its end, the reason comes first
-            return Answer(_class_of(error), f"{type(error).__name__}: {why}"[:LOGGED])
+            connection = self._kept() or await self._connected()
+        except (OSError, NoAddress, NotConnected, ValueError) as error:
+            return _failed(_class_of_dial(error), error)
+        try:
+            answer = await connection.post(
+                b"%b%bContent-Length: %d\r\n\r\n%b" % (self._line, fields, len(body), body), ANSWER_TIMEOUT
+            )
+        except (OSError, Foreign) as error:
+            return _failed(_class_of(error), error)
+        self._keep(connection)
+        return _judge(answer.status, answer.headers, answer.body)
 
     async def close(self) -> None:
-        await self._session.close()
+        """End what is kept; what runs ends with the task that it runs in. Idempotent."""
+        self._close_idle(0.0)
+        await self._resolver.close()
+
+    # connections
+
+    def _kept(self) -> Connection | None:
+        """The one that was used last, unless that is long ago or it has ended."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_usable and self._loop.time() - connection.idle_since < IDLE_TIMEOUT:
+                return connection
+            connection.close()
+        return None
+
+    async def _connected(self) -> Connection:
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            host, port = self._at.raw_host, self._at.port
+            if not host or not port:
+                raise ValueError("no host")
+            return await connect(host, port, self._tls, self._resolver)
+
+    def _keep(self, connection: Connection) -> None:
+        if connection.is_usable:
+            self._idle.append(connection)
+            if self._sweeper is None:
+                self._sweeper = self._loop.call_later(IDLE_TIMEOUT, self._sweep)
+
+    def _sweep(self) -> None:
+        self._close_idle(IDLE_TIMEOUT)
+
+    def _close_idle(self, seconds: float) -> None:
+        """Those that have idled for so long."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+        kept, self._idle = self._idle, []
+        for connection in kept:
+            if self._loop.time() - connection.idle_since < seconds:
+                self._keep(connection)
+            else:
+                connection.close()
 
 
-async def _read(content: aiohttp.StreamReader) -> bytes:
-    """The whole answer, up to the limit; what is cut there is no answer of ours."""
-    body = b""
-    while len(body) < MAX_ANSWER and (part := await content.read(MAX_ANSWER - len(body))):
-        body += part
-    return body
+def _fields(headers: Mapping[str, str]) -> bytes:
+    return "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode("ascii")
 
 
 def _judge(status: int, headers: CIMultiDictProxy[str], body: bytes) -> Answer:
@@ -126,25 +157,28 @@ def _retry_after(value: str) -> float:
     return min(max(0.0, (at - datetime.now(at.tzinfo or timezone.utc)).total_seconds()), LONGEST_RETRY_AFTER)
 
 
-#: The first that fits; what is thrown after the connection stood is `BROKEN`, unless it is an alert of TLS.
-CLASSES: Final[tuple[tuple[type[BaseException], Outcome], ...]] = (
-    (aiohttp.ClientConnectorDNSError, Outcome.DNS),
-    (aiohttp.ClientSSLError, Outcome.TLS),
-    (ssl.SSLError, Outcome.TLS),
-    (asyncio.TimeoutError, Outcome.TIMEOUT),
-    (aiohttp.ClientConnectorError, Outcome.UNREACHABLE),
-    (aiohttp.ClientResponseError, Outcome.FOREIGN),
-    (aiohttp.ClientError, Outcome.BROKEN),
-    (OSError, Outcome.BROKEN),
-    (ValueError, Outcome.UNREACHABLE),
-)
+def _failed(outcome: Outcome, error: Exception) -> Answer:
+    why = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else error
+    return Answer(outcome, f"{type(error).__name__}: {why}"[:LOGGED])
 
 
-def _class_of(error: BaseException) -> Outcome:
-    if isinstance(error, aiohttp.ClientConnectorError) and error.errno == errno.ECONNREFUSED:
-        return Outcome.CONNECTION_REFUSED
-    cause = error.__cause__
-    # In TLS 1.3 our handshake is over before our certificate was looked at (RFC 8446, section 4.4.2.4).
-    if isinstance(cause, ssl.SSLError) and "_ALERT_" in (cause.reason or ""):
+def _class_of_dial(error: Exception) -> Outcome:
+    if isinstance(error, NoAddress):
+        return Outcome.DNS
+    if isinstance(error, ssl.SSLError):
         return Outcome.TLS
-    return next(outcome for kind, outcome in CLASSES if isinstance(error, kind))
+    if isinstance(error, TimeoutError):
+        return Outcome.TIMEOUT
+    is_refused = isinstance(error, NotConnected) and error.code == ECONNREFUSED
+    return Outcome.CONNECTION_REFUSED if is_refused else Outcome.UNREACHABLE
+
+
+def _class_of(error: Exception) -> Outcome:
+    """Of what happened on a connection that stood."""
+    if isinstance(error, Foreign):
+        return Outcome.FOREIGN
+    if isinstance(error, TimeoutError):
+        return Outcome.TIMEOUT
+    # In TLS 1.3 our handshake is over before our certificate was looked at (RFC 8446, section 4.4.2.4).
+    is_alert = isinstance(error, ssl.SSLError) and "_ALERT_" in (error.reason or "")
+    return Outcome.TLS if is_alert else Outcome.BROKEN

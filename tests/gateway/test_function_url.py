@@ -34,7 +34,7 @@ async def serving(behave: Behave) -> AsyncIterator[str]:
 
 
 async def invoke(url: str, tls: ssl.SSLContext | None = None) -> Answer:
-    invoker = FunctionUrl(url, connections=1, tls=tls)
+    invoker = FunctionUrl(url, tls=tls)
     try:
         return await asyncio.wait_for(invoker.invoke("TOKEN"), 5)
     finally:
@@ -90,7 +90,7 @@ async def test_the_invitation_is_posted_as_the_protocol_says() -> None:
         return web.json_response(OURS, headers={"Set-Cookie": "a=b"})
 
     async with serving(behave) as url:
-        invoker = FunctionUrl(url, connections=1)
+        invoker = FunctionUrl(url)
         for _ in range(2):
             assert (await invoker.invoke("TOKEN")).outcome is Outcome.ANSWERED
         await invoker.close()
@@ -260,7 +260,7 @@ async def test_an_invocation_can_be_cancelled() -> None:
 
     server = await asyncio.start_server(hold, "127.0.0.1", 0)
     async with server:
-        invoker = FunctionUrl(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", connections=1)
+        invoker = FunctionUrl(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
         task = asyncio.create_task(invoker.invoke("TOKEN"))
         await came.wait()
         task.cancel()
@@ -281,7 +281,7 @@ async def test_as_many_run_at_once_as_it_has_connections() -> None:
         return web.json_response(OURS)
 
     async with serving(behave) as url:
-        invoker = FunctionUrl(url, connections=120)
+        invoker = FunctionUrl(url)
         tasks = [asyncio.create_task(invoker.invoke("TOKEN")) for _ in range(120)]
         for _ in tasks:
             await asyncio.wait_for(running.acquire(), 5)

@@ -37,7 +37,7 @@ async def invoke_once() -> tuple[Outcome, web.BaseRequest, bytes]:
 
     listener = await asyncio.get_running_loop().create_server(web.Server(function), "127.0.0.1", 0)
     port = listener.sockets[0].getsockname()[1]
-    invoker = FunctionUrl(f"http://{HOST}:{port}/", connections=1, resolver=ToLoopback())
+    invoker = FunctionUrl(f"http://{HOST}:{port}/", resolver=ToLoopback())
     try:
         answer = await invoker.invoke("token")
     finally:
@@ -102,7 +102,7 @@ async def test_credentials_that_cannot_be_had_are_a_class_of_their_own_without_a
         with pytest.MonkeyPatch.context() as patch:
             for name, value in variables.items():
                 patch.setenv(name, value)
-            invoker = FunctionUrl(f"http://{HOST}/", connections=1, resolver=ToLoopback())
+            invoker = FunctionUrl(f"http://{HOST}/", resolver=ToLoopback())
             try:
                 answer = await invoker.invoke("token")
             finally:
