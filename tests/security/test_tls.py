@@ -21,7 +21,7 @@ from tests.gateway.environment_fake import SECRET
 from tests.security.real_function import RealFunction
 
 RESET = "Connection reset|the connection was closed"
-"""In TLS 1.3 who is refused has sent its request already, which may overtake the alert: then what is seen is the end."""
+"""In TLS 1.3 who is refused has sent its request already, which may overtake the alert: then only the end is seen."""
 
 
 @stream_handler
