@@ -108,4 +108,4 @@ class Events(EventStore):
 
 
 stateless = asgi_handler(server.streamable_http_app(stateless_http=True), concurrency=4)
-stateful = asgi_handler(server.streamable_http_app(event_store=Events(), retry_interval=100), concurrency=20)
+stateful = asgi_handler(server.streamable_http_app(event_store=Events(), retry_interval=100), concurrency=8)
