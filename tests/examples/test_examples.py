@@ -73,7 +73,7 @@ def times(response: WireResponse) -> list[float]:
 def test_every_example_is_tested_and_short() -> None:
     tested = {"chunks", "echo", "progress", "tokens", "upload"}
     tested |= {"django_app", "fastapi_app", "flask_app", "native_style"}  # in test_app_examples
-    tested |= {"chat", "websocket_room"}  # in test_chat, test_websocket_room
+    tested |= {"chat", "mcp_server", "websocket_room"}  # each in a file of its own
     assert {file.stem for file in EXAMPLES.glob("*.py")} == tested
     for file in EXAMPLES.glob("*.py"):
         text = file.read_text()
