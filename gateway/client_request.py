@@ -18,6 +18,7 @@ from aiohttp.web import BaseRequest, StreamResponse
 from gateway.admission import Admission
 from gateway.client_connection import CLOSE, CUT_SHORT, KEEP, connection_of
 from gateway.client_websocket import ClientWebSocket
+from gateway.compressors import Compressors
 from gateway.deadlines import Deadlines
 from gateway.detached import Detached
 from gateway.errors import PoolRefusal, Problem, RequestRefused
@@ -63,6 +64,8 @@ class Front(Protocol):
     def limits(self) -> HttpLimits: ...
     @property
     def admission(self) -> Admission: ...
+    @property
+    def compressors(self) -> Compressors: ...
     @property
     def is_draining(self) -> bool: ...
     @property
@@ -118,6 +121,8 @@ class ClientRequest(ResponseWriter):
         self.keep_alive = self.keep_alive and not self._front.is_draining
         if self._content.is_eof():
             self.awaits_continue = False  # it has not waited
+        if self._terms.compression is not None:
+            head, self.compressor = self._terms.compression.begin(self.exchange, head, end, self._front.compressors)
         super().head(head, end)
 
     def problem(self, problem: Problem, is_head_request: bool = False) -> None:
@@ -156,6 +161,8 @@ class ClientRequest(ResponseWriter):
 
     def ended(self) -> None:
         """The exchange is over."""
+        if self.compressor is not None:
+            self.compressor.close()
         if self._opening is not None and self._opening is not asyncio.current_task():
             self._was_interrupted = True
             self._opening.cancel()

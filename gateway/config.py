@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from gateway import keys
 from gateway.affinity import Affinity
+from gateway.compression import Compression
 from gateway.key_values import Network
 from gateway.keys import Address, Secret
 from gateway.limits import HttpLimits
@@ -126,6 +127,7 @@ class ClientConfig:
     flush_timeout: float = keys.CLIENT_FLUSH_TIMEOUT.default
     max_exchanges: int = keys.CLIENT_MAX_EXCHANGES.default
     max_connections: int = keys.CLIENT_MAX_CONNECTIONS.default
+    compression_memory: int = keys.CLIENT_COMPRESSION_MEMORY.default
 
     def limits(self) -> HttpLimits:
         """As the HTTP side keeps them."""
@@ -136,6 +138,7 @@ class ClientConfig:
             flush=self.flush_timeout,
             max_exchanges=self.max_exchanges,
             max_connections=self.max_connections,
+            compression_memory=self.compression_memory,
         )
 
 
@@ -204,6 +207,7 @@ class FunctionConfig:
     on_disconnect: str = keys.ON_DISCONNECT_KEY.default
     disconnect_grace: float = keys.DISCONNECT_GRACE.default
     affinity: str = keys.AFFINITY_KEY.default
+    compression: str = keys.COMPRESSION_KEY.default
 
     def terms(self, route: Route) -> Terms:
         """What it grants the requests that come by this route."""
@@ -218,6 +222,7 @@ class FunctionConfig:
             exchange=timeouts.exchange,
             max_exchanges=self.limits.max_exchanges,
             affinity=Affinity.read(route.affinity or self.affinity),
+            compression=Compression.read(route.compression or self.compression),
         )
 
 

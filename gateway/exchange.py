@@ -42,6 +42,7 @@ class Exchange:
 
     __slots__ = (
         "id", "head", "client", "function", "state", "stream", "status", "problem", "reason", "bytes_in", "bytes_out",
+        "bytes_saved",
         "began", "head_at", "ended_at", "given_back", "retries", "tie", "has_continued", "_listeners", "_unconsumed",
         "_length", "_was_heard",
     )  # fmt: skip
@@ -61,7 +62,9 @@ class Exchange:
         self.bytes_in = 0
         """Request body, sent on to the function."""
         self.bytes_out = 0
-        """Response body, written to the client."""
+        """Response body, as the function sent it."""
+        self.bytes_saved = 0
+        """What compression has taken off it."""
         self.began = time.monotonic()
         self.head_at: float | None = None
         self.ended_at: float | None = None

@@ -18,6 +18,7 @@ from aiohttp.web import BaseRequest, StreamResponse
 from gateway.admission import Admission
 from gateway.client_connection import CLOSE, ClientServer, connection_of
 from gateway.client_request import ClientRequest, Route
+from gateway.compressors import Compressors
 from gateway.errors import GatewayError, Problem, RequestRefused
 from gateway.exchange import Exchange
 from gateway.forwarding import Forwarding
@@ -54,6 +55,7 @@ class Ingress:
         """New requests are refused with 503, and every response closes its connection."""
         self._forwarding = forwarding or Forwarding()
         self.admission = Admission(self.limits.max_exchanges)
+        self.compressors = Compressors(self.limits.compression_memory)
         self._internal = dict(internal or {})
         self._refusals = RefusalLog()
         self._has_been_full = False

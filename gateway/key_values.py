@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 
 from gateway.affinity import Affinity
+from gateway.compression import Compression
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -186,12 +187,15 @@ def _secret(value: object) -> Secret:
     return Secret(",".join(parts))
 
 
-def _affinity(value: object) -> str:
-    try:
-        Affinity.read(str(value))
-    except ValueError as fault:
-        raise ValueFault(str(fault)) from None
-    return str(value)
+def _as_read_by(read: Callable[[str], object]) -> Callable[[object], str]:
+    def check(value: object) -> str:
+        try:
+            read(str(value))
+        except ValueError as fault:
+            raise ValueFault(str(fault)) from None
+        return str(value)
+
+    return check
 
 
 TEXT = Kind("TEXT", str, _text)
@@ -201,7 +205,8 @@ DIAL_ADDRESS = Kind("WS-URL", str, _url(("ws", "wss"), bare=True))
 HTTP_URL = Kind("URL", str, _url(("https", "http"), bare=False))
 PATH = Kind("PATH", str, lambda value: Path(_text(value)))
 NETWORKS = Kind("NETWORKS", str, _networks, unit="comma-separated")
-AFFINITY = Kind("header:NAME|cookie:NAME|off", str, _affinity)
+AFFINITY = Kind("header:NAME|cookie:NAME|off", str, _as_read_by(Affinity.read))
+COMPRESSION = Kind("CODINGS|off", str, _as_read_by(Compression.read), unit="comma-separated")
 SECRET = Kind("SECRET", str, _secret, unit="bytes", limits=f"{SHORTEST_SECRET} or more")
 
 

@@ -16,6 +16,7 @@ from gateway.key_values import (
     ADDRESS,
     ADDRESS_OR_OFF,
     AFFINITY,
+    COMPRESSION,
     DIAL_ADDRESS,
     HTTP_URL,
     NETWORKS,
@@ -181,6 +182,13 @@ CLIENT_MAX_CONNECTIONS = Key(
     "How many connections clients may have open at once, as far as the open-file limit reaches; beyond it 503 "
     "`gateway-full`.",
 )
+CLIENT_COMPRESSION_MEMORY = Key(
+    "client.compression_memory",
+    number("bytes", 0, 1 << 40),
+    _LIMITS.compression_memory,
+    "How much memory compression may take in all (for each response gzip 68, zstd 224, br 416 KiB); those that begin "
+    "beyond it have another coding, or none.",
+)
 WEBSOCKET_MAX_MESSAGE = Key(
     "websocket.max_message",
     number("bytes", 1, 16 << 20),
@@ -246,6 +254,7 @@ GATEWAY_KEYS: tuple[Key[object], ...] = (
     CLIENT_FLUSH_TIMEOUT,
     CLIENT_MAX_EXCHANGES,
     CLIENT_MAX_CONNECTIONS,
+    CLIENT_COMPRESSION_MEMORY,
     WEBSOCKET_MAX_MESSAGE,
     WEBSOCKET_PING_INTERVAL,
     WEBSOCKET_PING_TIMEOUT,
@@ -423,6 +432,14 @@ AFFINITY_KEY = Key(
     "Requests with the same value in this header or cookie go to the environment that answered the first of them, or "
     "that gave the client the value in a response, while it lives; they wait for it when it is busy or frozen.",
 )
+COMPRESSION_KEY = Key(
+    "compression",
+    COMPRESSION,
+    OFF,
+    "Which of zstd, br and gzip the gateway may compress responses with, the preferred one first; each piece leaves at "
+    "once, and what is compressed already, is short or must not be transformed stays as it is.",
+    example="zstd, br, gzip",
+)
 
 FUNCTION_KEYS: tuple[Key[object], ...] = (
     SECRET_KEY,
@@ -450,6 +467,7 @@ FUNCTION_KEYS: tuple[Key[object], ...] = (
     ON_DISCONNECT_KEY,
     DISCONNECT_GRACE,
     AFFINITY_KEY,
+    COMPRESSION_KEY,
 )
 """One value for each function: at the top of the file, as a flag or a variable it is the default of all functions."""
 
@@ -476,6 +494,9 @@ ROUTE_DISCONNECT_GRACE: Key[float | None] = Key(
     "disconnect_grace", seconds(0, 900), None, "As for functions.", default_text="the function's"
 )
 ROUTE_AFFINITY: Key[str | None] = Key("affinity", AFFINITY, None, "As for functions.", default_text="the function's")
+ROUTE_COMPRESSION: Key[str | None] = Key(
+    "compression", COMPRESSION, None, "As for functions.", default_text="the function's"
+)
 ROUTE_KEYS: tuple[Key[object], ...] = (
     ROUTE_HOST,
     ROUTE_PATH,
@@ -483,6 +504,7 @@ ROUTE_KEYS: tuple[Key[object], ...] = (
     ROUTE_ON_DISCONNECT,
     ROUTE_DISCONNECT_GRACE,
     ROUTE_AFFINITY,
+    ROUTE_COMPRESSION,
 )
 """Inside each `[[routes]]`."""
 

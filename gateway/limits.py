@@ -41,6 +41,8 @@ class HttpLimits:
     """Connections that are held beyond those, for their 503; more are cut without a word."""
     flush: float = 60
     """How long a client may take for what the buffers hold once its response is complete; then it is cut off."""
+    compression_memory: int = 256 << 20
+    """What the compressors of all responses may hold; what is begun beyond it goes out as it is."""
     drain_bytes: int = 1 << 20
     """How much of an upload that nobody wants is read to keep the connection of use; then it is closed."""
     drain: float = 2

@@ -30,7 +30,8 @@ class Metrics(Collector):
         labels = ("function", "state")
         self._exchanges = Counter("dialback_exchanges", "Ended requests.", labels, registry=self._registry)
         self._received = Counter("dialback_request_bytes", "Request bodies.", ("function",), registry=self._registry)
-        self._sent = Counter("dialback_response_bytes", "Response bodies.", ("function",), registry=self._registry)
+        text = "Response bodies, as clients got them."
+        self._sent = Counter("dialback_response_bytes", text, ("function",), registry=self._registry)
         self._dials = Counter(
             "dialback_dials",
             "Dials of functions: first ones, those that resumed a session, and the refused by their reason.",
@@ -62,7 +63,7 @@ class Metrics(Collector):
             ends = self._ends[key] = self._exchanges.labels(*key)
         ends.inc()
         received.inc(exchange.bytes_in)
-        sent.inc(exchange.bytes_out)
+        sent.inc(exchange.bytes_out - exchange.bytes_saved)
         if exchange.head_at is not None:
             first_byte.observe(exchange.head_at - exchange.began)
 

@@ -87,7 +87,7 @@ FOOT = """\
 | `DIALBACK_CA_FILE` | the function | the authorities (PEM) of the gateway's certificate, in place of the system's |
 | `DIALBACK_CERT_FILE`, `DIALBACK_KEY_FILE` | the function | what it shows the gateway (PEM), and the key |
 | `DIALBACK_ONLY` | the function | `1`: plain events, without an invitation, are refused |
-| `DIALBACK_BLOCKED_LOOP` | the function | seconds from which a blocked event loop is named in its log; default 1, 0: never |
+| `DIALBACK_BLOCKED_LOOP` | the function | seconds from which its log names a blocked event loop; default 1, 0: never |
 """
 
 

@@ -34,7 +34,7 @@ def access_fields(exchange: Exchange) -> dict[str, object]:
         "status": exchange.status,
         "state": exchange.state,
         "bytes_in": exchange.bytes_in,
-        "bytes_out": exchange.bytes_out,
+        "bytes_out": exchange.bytes_out - exchange.bytes_saved,
         **({} if first_byte is None else {"ttfb_ms": first_byte}),
         "duration_ms": round((ended - exchange.began) * 1000, 1),
         "reason": _printable(exchange.reason),

@@ -15,6 +15,7 @@ from enum import Enum
 from http import HTTPStatus
 from typing import Final
 
+from gateway.compressors import Compressor
 from gateway.errors import CONTENT_TYPE, Problem
 from gateway.response_head import ResponseHead
 from protocol.frames import Headers
@@ -66,6 +67,7 @@ class ResponseWriter:
         "keep_alive",
         "awaits_continue",
         "is_paused",
+        "compressor",
     )
 
     def __init__(
@@ -89,6 +91,8 @@ class ResponseWriter:
         then."""
         self.is_paused = False
         """The transport holds as much as it may; set by the connection."""
+        self.compressor: Compressor | None = None
+        """What the body passes through, as its head says."""
 
     def informational(self, status: int, headers: Headers) -> None:
         """An interim response, to those who know them (RFC 9110, section 15.2)."""
@@ -132,6 +136,8 @@ class ResponseWriter:
 
     def data(self, payload: bytes | bytearray | memoryview, end: bool) -> None:
         """A piece of the body, written before this returns; `payload` may be a view of a buffer that is used again."""
+        if self.compressor is not None:
+            payload = self.compressor.encode(payload, end)
         size = len(payload)
         head, self._held = self._held, b""
         if self._framing is not Framing.CHUNKED:
@@ -145,6 +151,9 @@ class ResponseWriter:
 
     def end(self, trailers: Headers) -> None:
         """The end; only chunked bodies can have trailers, elsewhere they are dropped (RFC 9110, section 6.5.1)."""
+        if self.compressor is not None:
+            rest, self.compressor = self.compressor.encode(b"", True), None
+            self.data(rest, False)
         head, self._held = self._held, b""
         if self._framing is Framing.CHUNKED:
             self._write(b"".join((head, b"0\r\n", *_lines(trailers), b"\r\n")))

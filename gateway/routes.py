@@ -32,6 +32,8 @@ class Route:
     affinity: str = ""
     """Where the value is whose requests belong to one environment, as in the configuration; empty: as the function
     says."""
+    compression: str = ""
+    """Which codings its responses may have, as in the configuration; empty: as the function says."""
 
     def __post_init__(self) -> None:
         if not self.path.startswith("/") or any(

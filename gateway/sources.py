@@ -228,6 +228,7 @@ class _Loader:
             flush_timeout=get(keys.CLIENT_FLUSH_TIMEOUT),
             max_exchanges=get(keys.CLIENT_MAX_EXCHANGES),
             max_connections=get(keys.CLIENT_MAX_CONNECTIONS),
+            compression_memory=get(keys.CLIENT_COMPRESSION_MEMORY),
         )
 
     def _function(self, name: str, table: Mapping[str, object], where: str) -> FunctionConfig:
@@ -266,6 +267,7 @@ class _Loader:
             on_disconnect=get(keys.ON_DISCONNECT_KEY),
             disconnect_grace=get(keys.DISCONNECT_GRACE),
             affinity=get(keys.AFFINITY_KEY),
+            compression=get(keys.COMPRESSION_KEY),
         )
 
     def _pair(
@@ -320,9 +322,10 @@ class _Loader:
             path, host = self._from_file(keys.ROUTE_PATH, table, where), self._from_file(keys.ROUTE_HOST, table, where)
             leaves = self._from_file(keys.ROUTE_ON_DISCONNECT, table, where)
             grace = self._from_file(keys.ROUTE_DISCONNECT_GRACE, table, where)
-            affinity = self._from_file(keys.ROUTE_AFFINITY, table, where)
+            affinity = self._from_file(keys.ROUTE_AFFINITY, table, where) or ""
+            compression = self._from_file(keys.ROUTE_COMPRESSION, table, where) or ""
             try:
-                routes.append(Route(function, path, host or "", leaves or "", grace, affinity or ""))
+                routes.append(Route(function, path, host or "", leaves or "", grace, affinity, compression))
             except RouteFault as fault:
                 named = where.rstrip(".")
                 self._report(ConfigProblem(named, f"{self._file}: {named}: {fault}"))

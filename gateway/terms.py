@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from gateway.affinity import Affinity
+from gateway.compression import Compression
 
 OnDisconnect = Literal["cancel", "grace", "detach"]
 ON_DISCONNECT: Final[tuple[OnDisconnect, ...]] = ("cancel", "grace", "detach")
@@ -35,3 +36,5 @@ class Terms:
     """Of the function, at once; beyond it 503."""
     affinity: Affinity | None = None
     """Where the value is whose requests belong to one environment."""
+    compression: Compression | None = None
+    """Which codings its responses may have."""

@@ -30,6 +30,7 @@ COMMAND_LINE = {"click", "rich", "watchfiles"}
 OBSERVATION = {"structlog", "prometheus_client"}
 # What every install has: the gateway takes websockets' C routine for masks.
 BASE = {"websockets", "msgpack"}
+CODINGS = {"brotli", "zstandard"}
 MAY_IMPORT: dict[str, set[str]] = {
     "protocol": {"protocol", "msgpack"},
     "lambda_client": {"lambda_client", "protocol", "websockets"},
@@ -38,7 +39,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     | AIOHTTP
     | AWS
     | COMMAND_LINE
-    | OBSERVATION,
+    | OBSERVATION
+    | CODINGS,
     "local_lambda": {"local_lambda", "awslambdaric", "uvloop"} | AIOHTTP | OBSERVATION,
 }
 
