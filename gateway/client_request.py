@@ -268,6 +268,7 @@ class ClientRequest(ResponseWriter):
             exchange.refused(problem)
             return
         exchange.on_end(lambda ended: admission.close(ended.function))
+        exchange.cancel_after = terms.cancel_after
         if terms.affinity is not None:
             exchange.tie = terms.affinity.tie(exchange.head.headers)
         deadlines = Deadlines(exchange, self, terms, self._front.limits.body_rate)

@@ -206,6 +206,7 @@ class FunctionConfig:
     breaker: BreakerConfig = field(default_factory=BreakerConfig)
     on_disconnect: str = keys.ON_DISCONNECT_KEY.default
     disconnect_grace: float = keys.DISCONNECT_GRACE.default
+    cancel_after: float = keys.CANCEL_AFTER.default
     affinity: str = keys.AFFINITY_KEY.default
     compression: str = keys.COMPRESSION_KEY.default
 
@@ -213,9 +214,11 @@ class FunctionConfig:
         """What it grants the requests that come by this route."""
         timeouts = self.timeouts
         grace = self.disconnect_grace if route.disconnect_grace is None else route.disconnect_grace
+        cancel = self.cancel_after if route.cancel_after is None else route.cancel_after
         return Terms(
             on_disconnect=cast(OnDisconnect, route.on_disconnect or self.on_disconnect),
             disconnect_grace=grace,
+            cancel_after=cancel if cancel < keys.LONGEST_INVOCATION else None,
             response_start=timeouts.response_start,
             request_idle=timeouts.request_idle,
             response_idle=timeouts.response_idle,

@@ -124,6 +124,8 @@ class Link:
             "version": head.version,
             "window": self._window,
         }
+        if exchange.cancel_after is not None:
+            options["cancel_after"] = int(exchange.cancel_after * 1000)
         if head.websocket is not None:
             options["websocket"] = list(head.websocket.subprotocols)
             options["max_message"] = head.websocket.max_message

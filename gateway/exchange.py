@@ -42,9 +42,8 @@ class Exchange:
 
     __slots__ = (
         "id", "head", "client", "function", "state", "stream", "status", "problem", "reason", "bytes_in", "bytes_out",
-        "bytes_saved",
-        "began", "head_at", "ended_at", "given_back", "retries", "tie", "has_continued", "_listeners", "_unconsumed",
-        "_length", "_was_heard",
+        "bytes_saved", "began", "head_at", "ended_at", "given_back", "retries", "cancel_after", "tie", "has_continued",
+        "_listeners", "_unconsumed", "_length", "_was_heard",
     )  # fmt: skip
 
     def __init__(self, head: RequestHead, client: ClientSide, *, id: bytes | None = None, function: str = "") -> None:
@@ -72,6 +71,8 @@ class Exchange:
         """Why its last stream was; what it is answered if it gets no other."""
         self.retries = 0
         """Invocations and streams that it was granted beyond its first."""
+        self.cancel_after: float | None = None
+        """Seconds for which an app may go on after it was told that its client has left; None: with its invocation."""
         self.tie: Tie | None = None
         """What holds it to one environment."""
         self._listeners: list[Callable[[Exchange], None]] = []

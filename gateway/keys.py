@@ -38,6 +38,8 @@ from gateway.terms import ON_DISCONNECT, Terms
 
 __all__ = ["Address", "Key", "Kind", "SHORTEST_SECRET", "Secret", "ValueFault"]
 
+LONGEST_INVOCATION = 900.0
+"""Seconds (AWS, "Lambda quotas")."""
 T_co = TypeVar("T_co", covariant=True)
 
 ENVIRONMENT_PREFIX = "DIALBACK_"
@@ -425,6 +427,13 @@ DISCONNECT_GRACE = Key(
     float(_TERMS.disconnect_grace),
     'How long code goes on without its client under `on_disconnect = "grace"`.',
 )
+CANCEL_AFTER = Key(
+    "cancel_after",
+    seconds(0, 900),
+    LONGEST_INVOCATION,
+    "How long an ASGI app may go on after it was told that its client has left (`http.disconnect`), before it is "
+    "cancelled; 900 is as long as any invocation.",
+)
 AFFINITY_KEY = Key(
     "affinity",
     AFFINITY,
@@ -466,6 +475,7 @@ FUNCTION_KEYS: tuple[Key[object], ...] = (
     EXCHANGE_TIMEOUT,
     ON_DISCONNECT_KEY,
     DISCONNECT_GRACE,
+    CANCEL_AFTER,
     AFFINITY_KEY,
     COMPRESSION_KEY,
 )
@@ -493,6 +503,9 @@ ROUTE_ON_DISCONNECT: Key[str | None] = Key(
 ROUTE_DISCONNECT_GRACE: Key[float | None] = Key(
     "disconnect_grace", seconds(0, 900), None, "As for functions.", default_text="the function's"
 )
+ROUTE_CANCEL_AFTER: Key[float | None] = Key(
+    "cancel_after", seconds(0, 900), None, "As for functions.", default_text="the function's"
+)
 ROUTE_AFFINITY: Key[str | None] = Key("affinity", AFFINITY, None, "As for functions.", default_text="the function's")
 ROUTE_COMPRESSION: Key[str | None] = Key(
     "compression", COMPRESSION, None, "As for functions.", default_text="the function's"
@@ -503,6 +516,7 @@ ROUTE_KEYS: tuple[Key[object], ...] = (
     ROUTE_FUNCTION,
     ROUTE_ON_DISCONNECT,
     ROUTE_DISCONNECT_GRACE,
+    ROUTE_CANCEL_AFTER,
     ROUTE_AFFINITY,
     ROUTE_COMPRESSION,
 )

@@ -34,6 +34,8 @@ class Route:
     says."""
     compression: str = ""
     """Which codings its responses may have, as in the configuration; empty: as the function says."""
+    cancel_after: float | None = None
+    """Seconds; None: as the function says."""
 
     def __post_init__(self) -> None:
         if not self.path.startswith("/") or any(

@@ -266,6 +266,7 @@ class _Loader:
             breaker=BreakerConfig(failures=get(keys.BREAKER_FAILURES), pause=get(keys.BREAKER_PAUSE)),
             on_disconnect=get(keys.ON_DISCONNECT_KEY),
             disconnect_grace=get(keys.DISCONNECT_GRACE),
+            cancel_after=get(keys.CANCEL_AFTER),
             affinity=get(keys.AFFINITY_KEY),
             compression=get(keys.COMPRESSION_KEY),
         )
@@ -324,8 +325,9 @@ class _Loader:
             grace = self._from_file(keys.ROUTE_DISCONNECT_GRACE, table, where)
             affinity = self._from_file(keys.ROUTE_AFFINITY, table, where) or ""
             compression = self._from_file(keys.ROUTE_COMPRESSION, table, where) or ""
+            cancel = self._from_file(keys.ROUTE_CANCEL_AFTER, table, where)
             try:
-                routes.append(Route(function, path, host or "", leaves or "", grace, affinity, compression))
+                routes.append(Route(function, path, host or "", leaves or "", grace, affinity, compression, cancel))
             except RouteFault as fault:
                 named = where.rstrip(".")
                 self._report(ConfigProblem(named, f"{self._file}: {named}: {fault}"))

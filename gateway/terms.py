@@ -23,6 +23,9 @@ class Terms:
     """When the client leaves: cancel the function's code, at once or after `disconnect_grace`, or let it run to its
     end; what it still sends is dropped."""
     disconnect_grace: float = 30
+    cancel_after: float | None = None
+    """For how long an app that hears of its client's leaving, and is not cancelled by it, may go on; None: as long as
+    its invocation."""
     response_start: float = 900
     """From the stream's opening, or the last that came of the request's body, to the response head; then 504."""
     request_idle: float = 60

@@ -47,7 +47,7 @@ class AppError(RuntimeError):
 class AsgiHandler(LambdaHandler):
     """What `asgi_handler` makes."""
 
-    def __init__(self, app: App, concurrency: int, lifespan: str, root_path: str, cancel_after: float | None) -> None:
+    def __init__(self, app: App, concurrency: int, lifespan: str, root_path: str) -> None:
         check_app(app, 3, "an ASGI app takes (scope, receive, send)")
         if lifespan not in ("auto", "on", "off"):
             raise ValueError(f'lifespan is "auto", "on" or "off", not {lifespan!r}')
@@ -55,14 +55,13 @@ class AsgiHandler(LambdaHandler):
             raise ValueError(f'root_path begins with a "/" and does not end in one, unlike {root_path!r}')
         self.app = app
         self.root_path = root_path
-        self.cancel_after = float("inf") if cancel_after is None else float(cancel_after)
         enter = None if lifespan == "off" else partial(AppLifespan, app, is_needed=lifespan == "on")
         super().__init__(concurrency, enter)
 
     def runner(self) -> Handler:
         import lambda_client.environment  # noqa: F401
 
-        return AsgiRunner(self.app, self.root_path, self.cancel_after)
+        return AsgiRunner(self.app, self.root_path)
 
     def __repr__(self) -> str:
         return f"<asgi_handler {self.app!r}>"
@@ -74,27 +73,24 @@ def asgi_handler(
     concurrency: int = CONCURRENCY,
     lifespan: Literal["auto", "on", "off"] = "auto",
     root_path: str = "",
-    cancel_after: float | None = None,
 ) -> AsgiHandler:
     """Make an ASGI application a Lambda handler whose requests and responses stream through a Dialback gateway.
 
     `concurrency`: how many requests one environment serves at once. `lifespan`: whether the app's startup runs, once
     for each environment, before its first request; `auto`: if the app knows how. `root_path`: where the app is mounted;
-    put before a path that does not begin with it. `cancel_after`: seconds that the app may go on after its client has
-    left and `receive()` has said so; then its task is cancelled. None: as long as the invocation lasts.
+    put before a path that does not begin with it.
 
     Raises `TypeError` for what is no ASGI 3 application, `ValueError` for an argument out of range.
     """
-    return AsgiHandler(app, concurrency, lifespan, root_path, cancel_after)
+    return AsgiHandler(app, concurrency, lifespan, root_path)
 
 
 class AsgiRunner(StreamRunner):
     """Runs an app against streams. Begins and ends with the environment."""
 
-    def __init__(self, app: App, root_path: str, cancel_after: float) -> None:
+    def __init__(self, app: App, root_path: str) -> None:
         self._app = app
         self._root_path = root_path
-        self._cancel_after = cancel_after
 
     async def serve(self, stream: Stream, environment: Environment) -> None:
         request = Request(stream, environment.state)
@@ -107,7 +103,7 @@ class AsgiRunner(StreamRunner):
             call = WebSocketCycle(stream, scope)
         else:
             call = Cycle(stream, environment, scope)
-        await call.run(self._app, self._cancel_after)
+        await call.run(self._app)
 
 
 def build_scope(request: Request, stream: Stream, root_path: str) -> Scope:
@@ -142,10 +138,11 @@ class AppCall(ABC):
         self._stream = stream
         self._is_left = False  # nobody waits for anything any more
 
-    async def run(self, app: App, cancel_after: float) -> None:
+    async def run(self, app: App) -> None:
         """Call the app, and end what it leaves open. Raises what it raised after it had begun to answer.
 
-        The app has a task of its own: when the client leaves, the stream's task is cancelled, and the app's is not.
+        The app has a task of its own: when the client leaves, the stream's task is cancelled, and the app's is not,
+        before the route's `cancel_after` is over.
         """
         loop = asyncio.get_running_loop()
         task = loop.create_task(self._call(app), name=self._stream.id)
@@ -159,7 +156,9 @@ class AppCall(ABC):
                     raise
                 self._is_left = True
                 self._left()
-                timer = loop.call_later(min(cancel_after, self._stream.remaining_time()), task.cancel)
+                left = self._stream.remaining_time()
+                after = self._stream.opening.options.get("cancel_after")  # milliseconds
+                timer = loop.call_later(left if after is None else min(after / 1000, left), task.cancel)
         if timer is not None:
             timer.cancel()
         error = task.result()

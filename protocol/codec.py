@@ -199,6 +199,7 @@ _REQUEST_OPTIONS: Final = _options(
     expect=_is_bool,
     websocket=_is_names,
     max_message=_is_message_limit,
+    cancel_after=_is_count,
 )
 
 

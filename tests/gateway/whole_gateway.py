@@ -46,6 +46,7 @@ async def gateway_for(
     retry: RetryConfig | None = None,
     breaker: BreakerConfig | None = None,
     on_disconnect: str = "cancel",
+    **options: Any,
 ) -> AsyncIterator[Gateway]:
     """A whole gateway; of several functions each has the path of its name."""
     named = {"function": urls} if isinstance(urls, FunctionUrl) else urls
@@ -62,6 +63,7 @@ async def gateway_for(
             retry=retry or RetryConfig(),
             breaker=breaker or BreakerConfig(),
             on_disconnect=on_disconnect,
+            **options,
         )
         for name, url in named.items()
     }

@@ -29,10 +29,21 @@ def part(body: bytes = b"", *, more: bool = False) -> dict[str, Any]:
     return {"type": "http.response.body", "body": body, "more_body": more}
 
 
+class Client(TestClient):
+    """At a gateway that tells more of a request than a TestClient does."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.told: dict[str, int] = {}
+
+    def _exchange(self, method: str, path: str, headers: Any, options: dict[str, Any]) -> Any:
+        return super()._exchange(method, path, headers, options | self.told)
+
+
 @contextlib.contextmanager
-def serving(app: Any, *, timeout: float = 900.0, **options: Any) -> Iterator[TestClient]:
+def serving(app: Any, *, timeout: float = 900.0, **options: Any) -> Iterator[Client]:
     options.setdefault("lifespan", "off")
-    with TestClient(asgi_handler(app, **options), timeout=timeout) as client:
+    with Client(asgi_handler(app, **options), timeout=timeout) as client:
         yield client
 
 
@@ -210,9 +221,10 @@ class Leaving:
         finally:
             self.ended.set()
 
-    def leave(self, **options: Any) -> float:
-        """Seconds from the leaving to the app's end."""
+    def leave(self, *, told: dict[str, int] | None = None, **options: Any) -> float:
+        """Seconds from the leaving to the app's end. `told`: what else the gateway says with the request."""
         with serving(self, **options) as client:
+            client.told |= told or {}
             with client.stream("GET", "/") as response:
                 assert next(iter(response)).startswith(b"a") and self.begun.wait(TIMEOUT)
             began = time.monotonic()
@@ -249,7 +261,16 @@ def test_cancel_after_ends_an_app_that_ignores_it() -> None:
         await asyncio.sleep(TIMEOUT)
 
     app = Leaving(then)
-    assert 0.2 <= app.leave(cancel_after=0.25) < TIMEOUT / 2
+    assert 0.2 <= app.leave(told={"cancel_after": 250}) < TIMEOUT / 2
+    assert app.seen == ["CancelledError"]
+
+
+def test_cancel_after_is_no_longer_than_the_invocation() -> None:
+    async def then(app: Leaving, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(TIMEOUT)
+
+    app = Leaving(then)
+    assert app.leave(told={"cancel_after": 60_000}, timeout=2.0) < TIMEOUT / 2
     assert app.seen == ["CancelledError"]
 
 

@@ -47,6 +47,7 @@ requests = st.builds(
         expect=st.booleans(),
         websocket=st.lists(texts, max_size=3),
         max_message=st.integers(1, fr.MAX_OFFSET),
+        cancel_after=counts,
     ),
 )
 statuses = st.one_of(st.just(101), st.integers(200, 599))
