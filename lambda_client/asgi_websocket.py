@@ -20,6 +20,7 @@ LOG = logging.getLogger("dialback")
 
 _CLOSED_BY_APP = 1005  # what uvicorn tells the app of a close of its own
 _SCHEMES = {"http": "ws", "https": "wss"}
+_HANDSHAKE = [(b"connection", b"Upgrade"), (b"upgrade", b"websocket")]  # not on the link; Engine.IO goes by them
 
 
 class WebSocketCycle(AppCall):
@@ -31,6 +32,7 @@ class WebSocketCycle(AppCall):
             "type": "websocket",
             "asgi": {"version": "3.0", "spec_version": "2.4"},
             "scheme": _SCHEMES[scope["scheme"]],
+            "headers": [*scope["headers"], *_HANDSHAKE],
             "subprotocols": list(stream.subprotocols or ()),
             "extensions": {"websocket.http.response": {}},
         }

@@ -69,7 +69,10 @@ def test_the_scope_is_whole() -> None:
         "raw_path": b"/a%20b/%C3%BC",
         "query_string": b"x=%20&y",
         "root_path": "",
-        "headers": [(b"x-one", b"1"), (b"host", b"h.example:81"), (b"origin", b"https://evil.example")],
+        "headers": [
+            *[(b"x-one", b"1"), (b"host", b"h.example:81"), (b"origin", b"https://evil.example")],
+            *[(b"connection", b"Upgrade"), (b"upgrade", b"websocket")],
+        ],
         "client": ("127.0.0.1", 50000),
         "server": ("h.example", 81),
         "subprotocols": ["a", "b"],
