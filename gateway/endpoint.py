@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from typing import Final
 
 import structlog
 from aiohttp.web import BaseRequest, StreamResponse
@@ -27,6 +28,11 @@ from protocol.gateway_session import GatewaySession, SessionOptions
 from protocol.invitation import Keyring, session_key
 
 log = structlog.get_logger("dialback.dial")
+
+# Of the process, over all its links. Each has in its own right its streams' first credits, and an eighth of what it may
+# keep for replay (docs/protocol.md §2.4, §6.3).
+WINDOWS_BUDGET: Final = 256 << 20  # bytes by which windows are wider
+REPLAY_BUDGET: Final = 256 << 20  # bytes that are kept until they are acknowledged
 
 
 class Endpoint:
@@ -51,6 +57,8 @@ class Endpoint:
         self._wants_certificate = wants_certificate
         self._links: dict[bytes, Link] = {}
         self._sockets: set[LinkSocket] = set()
+        self._windows = Budget(WINDOWS_BUDGET)
+        self._replay = Budget(REPLAY_BUDGET)
         self._is_draining = False
         self._limited = RateLimited(log)
         self._dialled = dialled
@@ -122,7 +130,8 @@ class Endpoint:
         if self._is_draining and not pool.waiting:
             raise DialRefused("draining")
         issued.owner = dial.session
-        session = GatewaySession(dial.session, self._options, budget=Budget())
+        windows = Budget(within=self._windows)
+        session = GatewaySession(dial.session, self._options, budget=windows, replay=self._replay)
         key = session_key(signing_key, issued.nonce, dial.session)
         link = Link(session, pool, key, self._options.limits.credit, self._forget)
         self._links[dial.session] = link

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 import msgpack  # type: ignore[import-untyped]
 
 from protocol.errors import LocalError, ProtocolError
-from protocol.flow import MAX_WINDOW
+from protocol.flow import MAX_FIRST_CREDIT
 from protocol.frames import (
     DATA_OVERHEAD,
     MAX_CLOSE_REASON,
@@ -154,7 +154,7 @@ def _is_close_reason(value: Any) -> bool:
 
 
 def _is_window(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= MAX_WINDOW
+    return type(value) is int and 0 <= value <= MAX_FIRST_CREDIT
 
 
 def _is_message_limit(value: Any) -> bool:

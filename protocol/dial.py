@@ -10,7 +10,7 @@ from typing import Final
 
 from protocol.codec import decode
 from protocol.errors import DialRefused, ProtocolError
-from protocol.flow import INITIAL_WINDOW, MAX_WINDOW
+from protocol.flow import INITIAL_WINDOW, MAX_FIRST_CREDIT
 from protocol.frames import MAX_OFFSET, Lease
 from protocol.invitation import PROOF_SIZE, resume_proof
 from protocol.ledger import MAX_UNACKED_BYTES, MAX_UNACKED_FRAMES, MIN_UNACKED_BYTES, MIN_UNACKED_FRAMES
@@ -48,7 +48,7 @@ class Limits:
 
     def is_valid(self) -> bool:
         return (
-            0 < self.credit <= MAX_WINDOW
+            0 < self.credit <= MAX_FIRST_CREDIT
             and MIN_UNACKED_BYTES <= self.unacked <= MAX_OFFSET
             and MIN_UNACKED_FRAMES <= self.frames <= MAX_OFFSET
         )

@@ -7,11 +7,16 @@ from typing import Final
 from protocol.errors import LocalError, ProtocolError
 
 INITIAL_WINDOW: Final = 64 << 10  # bytes
-MAX_WINDOW: Final = 4 << 20  # bytes; 80 MB/s over 50 ms of round trip
-#: Bytes granted and not consumed, over all streams of a session, above which no window widens.
-RECEIVE_BUDGET: Final = 32 << 20
+MAX_FIRST_CREDIT: Final = 4 << 20  # bytes that a side may state as its first credit, or REQUEST as a response's
+#: Bytes to which a window widens on any path: what a client that stops reading leaves with us stays below 1 MB.
+SHORT_WINDOW: Final = 512 << 10
+MAX_WINDOW: Final = 16 << 20  # bytes, where the path is long; 250 MB/s over 50 ms of round trip
+#: Bytes by which all windows of a session may be wider than their first credits.
+SESSION_BUDGET: Final = 32 << 20
 _GRANT_SHARE: Final = 4  # a grant is sent when it has grown by a quarter of the window
-_WIDEN_ROUND_TRIPS: Final = 2  # a window that is consumed within so many is what slows the sender down
+_FAST: Final = 2  # a window that is consumed within so many round trips is what slows the sender down
+_SLOW: Final = 16  # one that takes longer than so many is of no use
+_SHORT_PATH: Final = 0.05  # seconds: up to `SHORT_WINDOW` no round trip counts as shorter
 
 
 class SendCredit:
@@ -37,16 +42,28 @@ class SendCredit:
 
 
 class Budget:
-    """What receiving directions have granted and nobody consumed yet, in bytes.
+    """Bytes that several may borrow, each beside what it has in its own right.
 
-    Of one session, or of several that share one memory; begins and ends with its owner.
+    Of one session; `within`: one that it shares with other sessions of a process, which has to have them too.
     """
 
-    __slots__ = ("outstanding", "total")
+    __slots__ = ("lent", "total", "within")
 
-    def __init__(self, total: int = RECEIVE_BUDGET) -> None:
+    def __init__(self, total: int = SESSION_BUDGET, within: Budget | None = None) -> None:
         self.total = total
-        self.outstanding = 0
+        self.within = within
+        self.lent = 0
+
+    @property
+    def left(self) -> int:
+        left = self.total - self.lent
+        return left if self.within is None else min(left, self.within.left)
+
+    def lend(self, size: int) -> None:
+        """A negative size gives back."""
+        self.lent += size
+        if self.within is not None:
+            self.within.lend(size)
 
 
 class ReceiveCredit:
@@ -55,7 +72,19 @@ class ReceiveCredit:
     Begins with our first credit; `close` ends it and gives its share of the budget back.
     """
 
-    __slots__ = ("_budget", "_mark", "_mark_at", "consumed", "granted", "received", "window")
+    __slots__ = (
+        "_asked_at",
+        "_budget",
+        "_first",
+        "_granted_before",
+        "_lent",
+        "_mark",
+        "_mark_at",
+        "consumed",
+        "granted",
+        "received",
+        "window",
+    )
 
     def __init__(self, window: int, granted: int, budget: Budget, now: float) -> None:
         """`window` bytes to keep granted ahead of the consumer; `granted` of them already (0 with `expect`)."""
@@ -63,16 +92,27 @@ class ReceiveCredit:
         self.granted = granted
         self.received = 0
         self.consumed = 0
+        self._first = window
         self._budget = budget
+        self._lent = 0  # bytes of it: those of the window beyond the first, or what was granted while it was wider
         self._mark = 0  # the consumed offset at which the present window began to be measured
         self._mark_at = now
-        budget.outstanding += granted
+        self._asked_at: float | None = None  # when a grant was made that no byte has answered
+        self._granted_before = 0  # up to where the peer could send without it
 
-    def receive(self, size: int) -> None:
-        """Raises `ProtocolError` when the peer sent beyond its credit."""
-        if self.received + size > self.granted:
+    def receive(self, size: int, now: float) -> float | None:
+        """Seconds from a grant to the first byte that needed it, where this is one: a round trip at most.
+
+        Raises `ProtocolError` when the peer sent beyond its credit.
+        """
+        received = self.received + size
+        if received > self.granted:
             raise ProtocolError("more bytes than were granted")
-        self.received += size
+        self.received = received
+        if self._asked_at is None or received <= self._granted_before:
+            return None
+        took, self._asked_at = now - self._asked_at, None
+        return took
 
     def consume(self, size: int, now: float, round_trip: float) -> int | None:
         """The consumer took `size` bytes. A new absolute grant when one is due, else None. `round_trip` in seconds.
@@ -82,25 +122,46 @@ class ReceiveCredit:
         if size < 0 or self.consumed + size > self.received:
             raise LocalError("more bytes were consumed than came")
         self.consumed += size
-        self._budget.outstanding -= size
         if self.consumed - self._mark >= self.window:
-            is_fast = now - self._mark_at <= _WIDEN_ROUND_TRIPS * round_trip
-            fits = self._budget.outstanding + self.window <= self._budget.total
-            if is_fast and fits and self.window < MAX_WINDOW:
-                self.window = min(2 * self.window, MAX_WINDOW)
+            self._resize(now - self._mark_at, round_trip)
             self._mark, self._mark_at = self.consumed, now
-        return self.grant()
+        if self._first + self._lent > self.window:  # it was narrowed
+            self._borrow(min(self._lent, max(self.window, self.granted - self.consumed) - self._first))
+        return self.grant(now)
 
-    def grant(self) -> int | None:
-        """The grant that is due, if any."""
+    def _resize(self, took: float, round_trip: float) -> None:
+        """A whole window was consumed in so many seconds: double it, halve it, or leave it.
+
+        Nobody's share of the budget grows beyond what it leaves to the others, or stays more than twice as large: so
+        the first ones do not have everything.
+        """
+        window, left = self.window, self._budget.left
+        patient = max(round_trip, _SHORT_PATH)
+        if took <= _FAST * (patient if window < SHORT_WINDOW else round_trip):
+            wider = min(2 * window, MAX_WINDOW)
+            share = wider - self._first
+            if wider > window and share <= left + self._lent - share:
+                self.window = wider
+                self._borrow(max(share, self._lent))
+                return
+        if took > _SLOW * (patient if window <= SHORT_WINDOW else round_trip) or self._lent > 2 * max(left, 0):
+            self.window = max(self._first, window // 2)
+
+    def _borrow(self, share: int) -> None:
+        self._budget.lend(share - self._lent)
+        self._lent = share
+
+    def grant(self, now: float | None = None) -> int | None:
+        """The grant that is due, if any. With `now`, what answers it measures a round trip."""
         target = self.consumed + self.window
         if target - self.granted < max(1, self.window // _GRANT_SHARE):
             return None
-        self._budget.outstanding += target - self.granted
+        if self._asked_at is None and now is not None:
+            self._asked_at, self._granted_before = now, self.granted
         self.granted = target
         return target
 
     def close(self) -> None:
         """Nothing more will be consumed. Idempotent; what still comes is checked against what was granted."""
-        self._budget.outstanding -= self.granted - self.consumed
+        self._borrow(0)
         self.consumed = self.granted

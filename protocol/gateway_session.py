@@ -54,9 +54,10 @@ class GatewaySession(Session):
         *,
         data_size: int = DATA_SIZE,
         budget: Budget | None = None,
+        replay: Budget | None = None,
     ) -> None:
         self.options = options or SessionOptions()
-        super().__init__(session_id, self.options.limits, data_size=data_size, budget=budget)
+        super().__init__(session_id, self.options.limits, data_size=data_size, budget=budget, replay=replay)
         self.places = 0  # of the present lease
         self._lease_ends = 0.0
         self._is_released = False

@@ -7,14 +7,19 @@ from itertools import islice
 from typing import Final
 
 from protocol.errors import ProtocolError
+from protocol.flow import Budget
 
 FRAME_COST: Final = 64  # bytes added to each frame's length: what keeping it costs beside its bytes
-MAX_UNACKED_BYTES: Final = 8 << 20
+MAX_UNACKED_BYTES: Final = 16 << 20  # 250 MB/s over 50 ms of round trip
 MAX_UNACKED_FRAMES: Final = 8192
 MIN_UNACKED_BYTES: Final = 256 << 10  # two heads and a cut of data fit beside the control reserve
 MIN_UNACKED_FRAMES: Final = 64
 CONTROL_SHARE: Final = 8  # an eighth of both limits is left for control frames
+OWN_SHARE: Final = (
+    8  # an eighth of the bytes is a session's own; it shares the rest with others, where there is a budget
+)
 ACK_DELAY: Final = 0.05  # seconds that a received frame may stay unacknowledged while leased
+ACK_BYTES: Final = 1 << 20  # of cost, unacknowledged at most: what a sender keeps is its path's, and no more
 _ACK_SHARE: Final = 4  # acknowledged at a quarter of the sender's limits
 
 
@@ -22,18 +27,30 @@ class SendLedger:
     """The frames of one direction that the peer has not acknowledged. Begins and ends with the session."""
 
     __slots__ = (
+        "_budget",
         "_hold_bytes",
         "_hold_frames",
         "_kept",
+        "_lent",
         "_max_bytes",
         "_max_frames",
+        "_own",
         "_position",
         "bytes",
         "released",
         "round_trip",
     )
 
-    def __init__(self, max_bytes: int = MAX_UNACKED_BYTES, max_frames: int = MAX_UNACKED_FRAMES) -> None:
+    def __init__(
+        self,
+        max_bytes: int = MAX_UNACKED_BYTES,
+        max_frames: int = MAX_UNACKED_FRAMES,
+        budget: Budget | None = None,
+    ) -> None:
+        """`budget`: of the process, for what is kept beyond this session's own eighth."""
+        self._budget = budget
+        self._own = max_bytes // OWN_SHARE
+        self._lent = 0  # bytes of the budget
         self._kept: deque[tuple[bytes, float]] = deque()  # (frame, when it was first sent)
         self._max_bytes = max_bytes
         self._max_frames = max_frames
@@ -55,8 +72,14 @@ class SendLedger:
         return len(self._kept)
 
     def has_room(self, size: int) -> bool:
-        """Whether a frame of `size` bytes that may be held back may go now."""
-        return self.bytes + size + FRAME_COST <= self._hold_bytes and len(self._kept) < self._hold_frames
+        """Whether a frame of `size` bytes that may be held back may go now.
+
+        Where the budget says no, an eighth is kept: the acknowledgement that asks again is owed already.
+        """
+        cost = size + FRAME_COST
+        if self.bytes + cost > self._hold_bytes or len(self._kept) >= self._hold_frames:
+            return False
+        return self._budget is None or self.bytes < self._own or cost <= self._budget.left
 
     def has_control_room(self, size: int) -> bool:
         """Whether a control frame of `size` bytes may go now: only the whole bound stops it."""
@@ -65,6 +88,8 @@ class SendLedger:
     def keep(self, frame: bytes, now: float) -> None:
         """Give the frame the next number, as it is handed to the socket. There is room: the caller has asked."""
         self.bytes += len(frame) + FRAME_COST
+        if self.bytes > self._own:
+            self._borrow()
         self._kept.append((frame, now))
         self._position += 1
 
@@ -82,10 +107,29 @@ class SendLedger:
         for _ in range(received - self.released):
             frame, newest = self._kept.popleft()
             self.bytes -= len(frame) + FRAME_COST
-        if now is not None and received > self.released and (self.round_trip is None or now - newest < self.round_trip):
-            self.round_trip = now - newest
+        if self._lent:
+            self._borrow()
+        if now is not None and received > self.released:
+            self.measured(now - newest)
         self._position = max(0, self._position - (received - self.released))
         self.released = received
+
+    def measured(self, seconds: float) -> None:
+        """A round trip took so long at most."""
+        if self.round_trip is None or seconds < self.round_trip:
+            self.round_trip = seconds
+
+    def _borrow(self) -> None:
+        if self._budget is not None:
+            share = max(0, self.bytes - self._own)
+            self._budget.lend(share - self._lent)
+            self._lent = share
+
+    def close(self) -> None:
+        """The session is over: nothing is kept any more. Idempotent."""
+        self._kept.clear()
+        self.bytes = 0
+        self._borrow()
 
     def rewind(self, received: int) -> None:
         """A new socket, whose peer has received so many: everything after is to be replayed."""
@@ -120,12 +164,11 @@ class ReceiveLedger:
         self.due_at: float | None = None  # when it will be; None when it is, or nothing is unacknowledged
         self._bytes = 0
         self._frames = 0
-        self._max_bytes = MAX_UNACKED_BYTES // _ACK_SHARE
-        self._max_frames = MAX_UNACKED_FRAMES // _ACK_SHARE
+        self.expect(MAX_UNACKED_BYTES, MAX_UNACKED_FRAMES)
 
     def expect(self, max_bytes: int, max_frames: int) -> None:
         """What the peer said that it keeps at most."""
-        self._max_bytes = max_bytes // _ACK_SHARE
+        self._max_bytes = min(max_bytes // _ACK_SHARE, ACK_BYTES)
         self._max_frames = max_frames // _ACK_SHARE
 
     def receive(self, size: int, now: float) -> None:

@@ -33,9 +33,15 @@ class Session(Streams):
     """Begins with the first dial, ends with `SessionEnded`. Use `FunctionSession` or `GatewaySession`."""
 
     def __init__(
-        self, session_id: bytes, limits: Limits, *, data_size: int = DATA_SIZE, budget: Budget | None = None
+        self,
+        session_id: bytes,
+        limits: Limits,
+        *,
+        data_size: int = DATA_SIZE,
+        budget: Budget | None = None,
+        replay: Budget | None = None,
     ) -> None:
-        super().__init__(limits, data_size, budget)
+        super().__init__(limits, data_size, budget, replay)
         self.id = session_id
         self.epoch = 0
         self.lease_state = LeaseState.PARKED
@@ -82,7 +88,7 @@ class Session(Streams):
         got = self._reader.feed(part, offset, length)
         if type(got) is Piece:
             self._check_welcomed()
-            self._on_piece(got)
+            self._on_piece(got, now)
             if got.last:
                 self._receiver.receive(got.length, now)
         elif got is not None:

@@ -54,14 +54,19 @@ class Streams:
     Calls for a stream that is over do nothing, or raise `LocalError` where something would be lost unseen.
     """
 
-    def __init__(self, limits: Limits, data_size: int = DATA_SIZE, budget: Budget | None = None) -> None:
-        """`data_size`: bytes at which bodies are cut. Raises `ValueError` for limits that the peer would refuse."""
+    def __init__(
+        self, limits: Limits, data_size: int = DATA_SIZE, budget: Budget | None = None, replay: Budget | None = None
+    ) -> None:
+        """`data_size`: bytes at which bodies are cut. `budget`: for windows that widen; `replay`: see `SendLedger`.
+
+        Raises `ValueError` for limits that the peer would refuse.
+        """
         if not limits.is_valid() or not 0 < data_size <= min(MAX_DATA_SIZE, limits.unacked // 4):
             raise ValueError(f"{limits} with frames of {data_size} bytes")
         self.limits = limits
         self.last_stream = 0  # the highest number that was opened
         self._streams: dict[int, Stream] = {}
-        self._sender = SendLedger(limits.unacked, limits.frames)
+        self._sender = SendLedger(limits.unacked, limits.frames, replay)
         self._receiver = ReceiveLedger()
         self._scheduler = Scheduler(self._sender, self._receiver, self._sent_of, data_size)
         self._budget = budget or Budget()
@@ -216,6 +221,7 @@ class Streams:
             if not stream.is_announced:
                 self._events += (ev.StreamReset(stream.id, Code.REFUSED, reason), ev.StreamClosed(stream.id))
         self._streams.clear()
+        self._sender.close()
 
     def _local(self, stream: int) -> Stream:
         found = self._streams.get(stream)
@@ -252,14 +258,14 @@ class Streams:
             raise ProtocolError("a frame for a stream that was never opened")
         return found
 
-    def _on_piece(self, piece: Piece) -> None:
+    def _on_piece(self, piece: Piece, now: float) -> None:
         stream = self._remote(piece.stream)
         if stream is None:
             return
         is_empty = piece.length == DATA_OVERHEAD
         if stream.receive_state is not State.BODY and not (is_empty and piece.end):  # DATA in BODY moves nothing
             stream.receive(Input.DATA)
-        stream.receive_credit.receive(len(piece.data))
+        self._receive(stream, len(piece.data), now)
         ended = piece.last and piece.end
         if ended:
             stream.receive(Input.END)
@@ -267,6 +273,11 @@ class Streams:
             self._events.append(ev.DataReceived(stream.id, piece.data, ended))
         if ended:
             self._close_if_over(stream)
+
+    def _receive(self, stream: Stream, size: int, now: float) -> None:
+        took = stream.receive_credit.receive(size, now)
+        if took is not None:
+            self._sender.measured(took)
 
     def _on_trailers(self, frame: Trailers, now: float) -> None:
         stream = self._remote(frame.stream)
@@ -283,7 +294,7 @@ class Streams:
             return
         stream.receive(Input.MESSAGE)
         size = max(len(frame.payload), 1)
-        stream.receive_credit.receive(size)
+        self._receive(stream, size, now)
         if stream.is_discarding:
             return
         if stream.assembly is None:

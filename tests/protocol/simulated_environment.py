@@ -8,6 +8,7 @@ from typing import Final
 
 from protocol import events as ev
 from protocol.dial import CLOSE_NORMAL, Dial, Limits
+from protocol.flow import SESSION_BUDGET, Budget
 from protocol.function_session import FunctionSession
 from protocol.invitation import session_key
 from tests.protocol.simulated_link import NONCE, SECRET, Link, Watcher
@@ -18,14 +19,24 @@ DIAL_TIMEOUT: Final = 2.0  # seconds to WELCOME
 
 
 class Environment(Link):
-    """One process of a function. It has one link, or none."""
+    """One process of a function, the world's `number`th. It has one link, or none."""
 
     session: FunctionSession
 
     def __init__(
-        self, clock: Clock, chance: Random, watcher: Watcher, plans: dict[bytes, Plan], limits: Limits
+        self,
+        clock: Clock,
+        chance: Random,
+        watcher: Watcher,
+        plans: dict[bytes, Plan],
+        limits: Limits,
+        windows: int = SESSION_BUDGET,
+        number: int = 0,
     ) -> None:
+        """`windows`: bytes of each session's budget."""
         self.limits = limits
+        self.windows = windows
+        self.number = number
         self.data_size = 1024
         self.places = 4
         self.withdrawn: set[int] = set()  # exchanges that the gateway gave up before it sent them
@@ -48,9 +59,10 @@ class Environment(Link):
 
     def _new_session(self, token: str) -> FunctionSession:
         self._sessions += 1
-        identity = self._sessions.to_bytes(16, "big")
+        identity = self.number.to_bytes(8, "big") + self._sessions.to_bytes(8, "big")
         key = session_key(SECRET, NONCE, identity)
-        return FunctionSession(identity, key, token, self.limits, data_size=self.data_size)
+        budget = Budget(self.windows)
+        return FunctionSession(identity, key, token, self.limits, data_size=self.data_size, budget=budget)
 
     # Invocations
 

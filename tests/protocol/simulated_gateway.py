@@ -11,6 +11,7 @@ from random import Random
 from protocol import events as ev
 from protocol.dial import CLOSE_SESSION_OVER, CLOSE_SUPERSEDED, Dial
 from protocol.errors import DialRefused
+from protocol.flow import SESSION_BUDGET, Budget
 from protocol.frames import MAX_FRAME_SIZE
 from protocol.gateway_session import GatewaySession, SessionOptions
 from protocol.invitation import session_key
@@ -106,6 +107,9 @@ class Gateway:
         self.data_size = 1024
         self.laziness, self.budget = 0.0, MAX_FRAME_SIZE
         self.linger = 0.0
+        self.session_windows = SESSION_BUDGET
+        self.windows = Budget()  # of all its links
+        self.replay = Budget()
         self.ceiling = 1  # invocations at once
         self.queue: deque[ClientCode] = deque()
         self.links: dict[bytes, GatewayLink] = {}
@@ -132,7 +136,10 @@ class Gateway:
         if not dial.invitation:
             raise DialRefused("unknown")
         self._present(dial.invitation, dial.session)
-        session = GatewaySession(dial.session, self.options, data_size=self.data_size)
+        budget = Budget(self.session_windows, within=self.windows)
+        session = GatewaySession(
+            dial.session, self.options, data_size=self.data_size, budget=budget, replay=self.replay
+        )
         link = self.links[dial.session] = GatewayLink(self, session)
         return link
 

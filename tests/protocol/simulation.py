@@ -1,4 +1,4 @@
-"""Two sessions on a virtual network and a virtual clock: scenarios, and what must hold in every run of one.
+"""Sessions on a virtual network and a virtual clock: scenarios, and what must hold in every run of one.
 
 `run(Scenario.of(seed))` raises `AssertionError` with the end of what happened.
 """
@@ -12,8 +12,9 @@ from random import Random
 from typing import Any
 
 from protocol.dial import Dial, Limits
+from protocol.flow import SESSION_BUDGET, Budget
 from protocol.gateway_session import SessionOptions
-from protocol.ledger import MIN_UNACKED_BYTES, MIN_UNACKED_FRAMES
+from protocol.ledger import MAX_UNACKED_BYTES, MIN_UNACKED_BYTES, MIN_UNACKED_FRAMES, OWN_SHARE
 from protocol.session import Session
 from tests.protocol.simulated_environment import Environment
 from tests.protocol.simulated_gateway import Gateway
@@ -23,6 +24,7 @@ from tests.protocol.virtual_network import Clock, Profile, Socket
 
 LIMIT = 600.0  # virtual seconds in which every run must be over
 MAX_EVENTS = 200_000  # … and events, against a loop that moves no time
+CONTROL_SLACK = 16 << 10  # bytes of control frames that a session may keep at once here
 TRACE = 4000  # things that happened, in the report of a failure
 
 
@@ -34,6 +36,7 @@ class Scenario:
     requests: int = 3
     spread: float = 0.0  # seconds over which the requests come
     places: int = 4
+    environments: int = 1  # of the function, each with its own link to the gateway
     cuts: int = 0
     is_harsh: bool = False  # cuts that nobody notices, long outages, dials that hang, answers that come early
     early_answers: bool = False  # invoke connections that break while the lease goes on
@@ -51,6 +54,10 @@ class Scenario:
     credit: int = 4096
     data_size: int = 1024
     unacked: int = MIN_UNACKED_BYTES
+    function_unacked: int = MIN_UNACKED_BYTES
+    session_windows: int = SESSION_BUDGET  # bytes by which a session's windows may be wider, on either side
+    windows: int = SESSION_BUDGET  # … all of the gateway's
+    replay: int = SESSION_BUDGET  # bytes that the gateway's sessions may keep beside what is their own
     frames: int = MIN_UNACKED_FRAMES
     chunks: int = 6  # of a body, at most
     chunk: int = 3000  # bytes, at most
@@ -65,7 +72,7 @@ class Scenario:
         is_harsh = pick.random() < 0.3
         is_crowded = pick.random() < 0.1
         cuts = pick.choice((0, 1, 2, 4, 8))
-        return cls(
+        scenario = cls(
             seed=seed,
             requests=30 if is_crowded else pick.randint(1, 12),
             spread=0.0 if is_crowded else pick.choice((0.0, 0.1, 1.0, 5.0)),
@@ -92,6 +99,29 @@ class Scenario:
             oddities=pick.choice((0.0, 0.3, 1.0)),
             websockets=pick.choice((0.0, 0.2)),
             pauses=pick.choice((0.0, 0.3)),
+            environments=pick.choice((1, 1, 1, 3)),
+            unacked=pick.choice((MIN_UNACKED_BYTES, 8 << 20, MAX_UNACKED_BYTES)),  # 8 MiB: of earlier versions
+            function_unacked=pick.choice((MIN_UNACKED_BYTES, 8 << 20, MAX_UNACKED_BYTES)),
+            session_windows=pick.choice((SESSION_BUDGET, 10_000)),
+            windows=pick.choice((SESSION_BUDGET, 20_000, 2000)),
+            replay=pick.choice((SESSION_BUDGET, 10_000, 0)),
+        )
+        return scenario.heavier(pick) if pick.random() < 0.1 else scenario
+
+    def heavier(self, pick: Random) -> Scenario:
+        """As it is, but with bodies that fill what a sender may keep."""
+        size = pick.choice((5000, 64 << 10))
+        return replace(
+            self,
+            chunks=20,
+            chunk=30_000,
+            credit=64 << 10,
+            data_size=size,
+            unacked=MIN_UNACKED_BYTES,
+            frames=8192,
+            bandwidth=max(self.bandwidth, 1e6),
+            buffer=1 << 18,
+            budget=1 << 20,
         )
 
 
@@ -107,6 +137,11 @@ class Report:
     dials: int = 0
     most_frames: int = 0
     most_bytes: int = 0
+    most_held: int = 0  # bytes that came on one stream and were not consumed
+    last_window: int = 0  # of the stream that was looked at last
+    most_lent: int = 0  # bytes of the gateway's windows
+    most_replay: int = 0  # bytes of its shared replay
+    finished: list[float] = field(default_factory=list)  # when each exchange was over, in seconds
 
 
 def plan_of(scenario: Scenario, chance: Random, number: int) -> Plan:
@@ -148,32 +183,42 @@ def plan_of(scenario: Scenario, chance: Random, number: int) -> Plan:
 
 
 class World(Watcher):
-    """One run. Begins with its scenario, ends when every exchange is settled and the environment frozen."""
+    """One run. Begins with its scenario, ends when every exchange is settled and every environment frozen."""
 
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(self, scenario: Scenario, plans: list[Plan] | None = None) -> None:
+        """`plans`: where it is not the scenario's chance that makes them."""
         self.scenario = scenario
         self.chance = Random(scenario.seed * 2 + 1)
         self.clock = Clock()
         self.report = Report()
-        self.trace: deque[tuple[float, tuple[Any, ...]]] = deque(maxlen=TRACE)
+        # Events hold the bytes that they tell of: a few of a bulk transfer's are enough.
+        self.trace: deque[tuple[float, tuple[Any, ...]]] = deque(maxlen=TRACE if plans is None else TRACE // 40)
         self.down_until = 0.0
         self.sockets: list[Socket] = []
-        plans = [plan_of(scenario, self.chance, number) for number in range(1, scenario.requests + 1)]
+        plans = plans or [plan_of(scenario, self.chance, number) for number in range(1, scenario.requests + 1)]
         limits = Limits(scenario.credit, scenario.unacked, scenario.frames)
+        function_limits = Limits(scenario.credit, scenario.function_unacked, scenario.frames)
         grace = 3.0 if scenario.is_harsh else 60.0
         options = SessionOptions(grace=grace, ping=1.0 if scenario.is_harsh else 10.0, limits=limits)
         self.gateway = Gateway(self.clock, self.chance, self, options)
         by_exchange = {plan.exchange: plan for plan in plans}
-        self.environment = Environment(self.clock, self.chance, self, by_exchange, limits)
-        for side in (self.gateway, self.environment):
+        self.environments = [
+            Environment(self.clock, self.chance, self, by_exchange, function_limits, scenario.session_windows, number)
+            for number in range(scenario.environments)
+        ]
+        for side in (self.gateway, *self.environments):
             side.data_size = scenario.data_size
             side.laziness, side.budget = scenario.laziness, scenario.budget
         self.gateway.linger, self.gateway.declines = scenario.linger, scenario.declines
-        self.gateway.ceiling = 2 if scenario.second_leases else 1
+        self.gateway.ceiling = scenario.environments + scenario.second_leases
+        self.gateway.session_windows = scenario.session_windows
+        self.gateway.windows, self.gateway.replay = Budget(scenario.windows), Budget(scenario.replay)
         self.gateway.invoke = self._invoke
-        self.environment.places = scenario.places
-        self.environment.dial_out = self._dial_out
+        for environment in self.environments:
+            environment.places = scenario.places
+            environment.dial_out = self._dial_out
         self.unsettled = len(plans)
+        self._began = self.clock.now
         for plan in plans:
             self.clock.call_later(plan.at, self._request(plan))
         for _ in range(scenario.cuts):
@@ -194,16 +239,36 @@ class World(Watcher):
 
     def check(self, session: Session) -> None:
         scenario, report = self.scenario, self.report
-        assert session.unacked_bytes <= scenario.unacked, f"{session.unacked_bytes} bytes are kept"
+        assert session.unacked_bytes <= session.limits.unacked, f"{session.unacked_bytes} bytes are kept"
         assert session.unacked_frames <= scenario.frames, f"{session.unacked_frames} frames are kept"
         assert session.open_streams <= scenario.places, f"{session.open_streams} streams"
         report.most_frames = max(report.most_frames, session.unacked_frames)
         report.most_bytes = max(report.most_bytes, session.unacked_bytes)
+        lent = 0
         for stream in session._streams.values():
-            assert stream.receive_credit.received <= stream.receive_credit.granted
-            assert stream.receive_credit.granted <= stream.receive_credit.consumed + stream.receive_credit.window
+            credit = stream.receive_credit
+            assert credit.received <= credit.granted <= credit.consumed + credit._first + credit._lent
+            is_over = stream.is_discarding or not stream.is_receiving
+            assert is_over or credit._first <= credit.window <= credit._first + credit._lent
             assert stream.send_credit.offset <= stream.send_credit.limit
+            lent += credit._lent
+            report.most_held = max(report.most_held, credit.received - credit.consumed)
+            report.last_window = credit.window
+        assert lent == session._budget.lent <= session._budget.total, f"{lent} bytes of windows are lent"
+        self._check_process()
         assert session.is_leased or not session.open_streams, "a stream on a link that is parked"
+
+    def _check_process(self) -> None:
+        """What bounds the sum over all links of the gateway."""
+        windows, replay, report = self.gateway.windows, self.gateway.replay, self.report
+        sessions = [link.session for link in self.gateway.links.values()]
+        assert windows.lent == sum(session._budget.lent for session in sessions) <= windows.total
+        own = self.scenario.unacked // OWN_SHARE
+        assert replay.lent == sum(max(0, session.unacked_bytes - own) for session in sessions)
+        # Each may go beyond by the frame that crosses its own share, and by control frames, which nothing holds back.
+        assert replay.lent <= replay.total + len(sessions) * (self.scenario.data_size + CONTROL_SLACK), f"{replay.lent}"
+        report.most_lent = max(report.most_lent, windows.lent)
+        report.most_replay = max(report.most_replay, replay.lent)
 
     def _request(self, plan: Plan) -> Callable[[], None]:
         return lambda: self.gateway.request(ClientCode(plan, self._settled))
@@ -215,9 +280,11 @@ class World(Watcher):
             self.gateway.request(ClientCode(replace(client.plan, cancelled_after=None), self._settled))
             return
         if not client.was_seen:
-            self.environment.withdrawn.add(client.plan.number)
+            for environment in self.environments:
+                environment.withdrawn.add(client.plan.number)
         self.unsettled -= 1
         self.report.outcomes[outcome] += 1
+        self.report.finished.append(self.clock.now - self._began)
         plan = client.plan
         if outcome == "reset":
             assert plan.response.gives_up or plan.is_too_big, f"{plan} was reset"
@@ -236,7 +303,9 @@ class World(Watcher):
 
         if self.scenario.early_answers and self.chance.random() < 0.5:
             self.clock.call_later(0.1 + self.chance.random(), lambda: answered("the connection was lost"))
-        self.clock.call_later(0.002 + self.chance.random() * 0.02, lambda: self.environment.invoked(token, answer))
+        idle = [environment for environment in self.environments if not environment.invocations]
+        environment = idle[0] if idle else self.environments[0]
+        self.clock.call_later(0.002 + self.chance.random() * 0.02, lambda: environment.invoked(token, answer))
 
     def _dial_out(self, dial: Dial, link: Environment) -> None:
         scenario, chance = self.scenario, self.chance
@@ -280,31 +349,37 @@ class World(Watcher):
         while self.clock.step():
             self.report.events += 1
             assert self.clock.now < deadline and self.report.events < MAX_EVENTS, "it does not come to an end"
-            if not self.unsettled and self.environment.host.is_frozen and not self.gateway.queue:
+            if not self.unsettled and self._is_frozen and not self.gateway.queue:
                 self._check_silence()
                 break
         assert not self.unsettled, f"{self.unsettled} exchanges hang"
         self.report.seconds = self.clock.now - deadline + LIMIT
         return self.report
 
+    @property
+    def _is_frozen(self) -> bool:
+        return all(environment.host.is_frozen for environment in self.environments)
+
     def _check_silence(self) -> None:
         """Let what is on its way arrive; then nothing may happen on a parked link."""
         until = self.clock.now + 30.0
         while self.clock.now < until and self.clock.step():
             pass
-        assert self.environment.host.is_frozen
-        session = self.environment.session
-        self.check(session)
-        assert session.next_timeout() is None and session.open_streams == 0, session
-        assert session.is_ended or session.unacked_frames == 0, "PARKED acknowledges everything"
+        assert self._is_frozen
+        for environment in self.environments:
+            session = environment.session
+            self.check(session)
+            assert session.next_timeout() is None and session.open_streams == 0, session
+            assert session.is_ended or session.unacked_frames == 0, "PARKED acknowledges everything"
+        assert (self.gateway.windows.lent, self.gateway.replay.lent) == (0, 0), "lent for ever"
         for link in self.gateway.links.values():
             assert link.session.open_streams == 0 and not link.session.is_leased, link.session
             assert link.session.next_timeout() is None and link.session.is_attached, link.session
 
 
-def run(scenario: Scenario) -> Report:
+def run(scenario: Scenario, plans: list[Plan] | None = None) -> Report:
     """Raises `AssertionError` (or what a session raised), with the end of the trace."""
-    world = World(scenario)
+    world = World(scenario, plans)
     try:
         report = world.run()
         if not scenario.is_harsh:
@@ -313,7 +388,8 @@ def run(scenario: Scenario) -> Report:
             assert set(report.ends) <= set(ends), f"sessions ended without need: {report.ends}"
     except Exception as error:
         lines = (f"{at - 1000.0:10.6f} {' '.join(map(str, what))}" for at, what in world.trace)
-        sessions = [world.environment.session, *(link.session for link in world.gateway.links.values())]
+        environments = [environment.session for environment in world.environments]
+        sessions = [*environments, *(link.session for link in world.gateway.links.values())]
         last = (repr(scenario), repr(sessions), f"{type(error).__name__}: {error}")
         raise AssertionError("\n".join((*lines, *last))) from error
     return report

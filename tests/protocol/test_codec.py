@@ -14,7 +14,7 @@ from protocol import events as ev
 from protocol import frames as fr
 from protocol.codec import decode, encode, encode_fixed, peek_fixed
 from protocol.errors import LocalError, ProtocolError
-from protocol.flow import MAX_WINDOW
+from protocol.flow import MAX_FIRST_CREDIT
 from tests.protocol.wire_strategies import frames
 
 EXCHANGE = bytes(range(16))
@@ -194,7 +194,7 @@ BAD: list[tuple[int, int, list[Any]]] = [
         [
             *OPTIONS,
             {"end": 1},
-            {"window": MAX_WINDOW + 1},
+            {"window": MAX_FIRST_CREDIT + 1},
             {"window": -1},
             {"window": True},
             {"scheme": b"http"},
@@ -310,7 +310,7 @@ def test_what_is_no_frame_is_refused(message: bytes) -> None:
         fr.Response(1, 200, [], {"end": 1}),
         fr.Informational(1, 101),
         fr.Request(1, b"short", b"GET", b"/"),
-        fr.Request(1, EXCHANGE, b"GET", b"/", [], {"window": MAX_WINDOW + 1}),
+        fr.Request(1, EXCHANGE, b"GET", b"/", [], {"window": MAX_FIRST_CREDIT + 1}),
         fr.Request(1, EXCHANGE, b"GET", b"/", [], {"something": object()}),
         fr.Request(1, EXCHANGE, b"GET", b"/", [], {"something": 1 << 70}),
         fr.Request(1, EXCHANGE, b"GET", b"/", [], {"scheme": "\udc80"}),

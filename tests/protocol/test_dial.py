@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from protocol.codec import encode
 from protocol.dial import FINAL_CLOSES, Dial, Limits
 from protocol.errors import REFUSALS, DialRefused
-from protocol.flow import MAX_WINDOW
+from protocol.flow import MAX_FIRST_CREDIT
 from protocol.frames import MAX_OFFSET, Lease, Leased
 from protocol.invitation import resume_proof
 from protocol.ledger import MIN_UNACKED_BYTES, MIN_UNACKED_FRAMES
@@ -25,7 +25,7 @@ LATER = Dial(SESSION, 3, 17, Limits(1000, 1 << 20, 100), proof=bytes(32), remain
 
 limits = st.builds(
     Limits,
-    st.integers(1, MAX_WINDOW),
+    st.integers(1, MAX_FIRST_CREDIT),
     st.integers(MIN_UNACKED_BYTES, MAX_OFFSET),
     st.integers(MIN_UNACKED_FRAMES, MAX_OFFSET),
 )
@@ -43,7 +43,7 @@ def test_the_exact_headers() -> None:
         ("Dialback-Session", "000102030405060708090a0b0c0d0e0f"),
         ("Dialback-Epoch", "1"),
         ("Dialback-Received", "0"),
-        ("Dialback-Limits", "credit=65536, unacked=8388608, frames=8192"),
+        ("Dialback-Limits", "credit=65536, unacked=16777216, frames=8192"),
         ("Authorization", "Dialback-Invitation token"),
     ]
     assert LATER.to_headers()[2:] == [
@@ -146,7 +146,7 @@ def test_another_version_is_refused_as_such(version: str | None) -> None:
         {"dialback_limits": ""},
         {"dialback_limits": "credit=1, unacked=1048576"},
         {"dialback_limits": "credit=0, unacked=1048576, frames=100"},
-        {"dialback_limits": f"credit={MAX_WINDOW + 1}, unacked=1048576, frames=100"},
+        {"dialback_limits": f"credit={MAX_FIRST_CREDIT + 1}, unacked=1048576, frames=100"},
         {"dialback_limits": f"credit=1, unacked={MIN_UNACKED_BYTES - 1}, frames=100"},
         {"dialback_limits": f"credit=1, unacked=1048576, frames={MIN_UNACKED_FRAMES - 1}"},
         {"dialback_limits": "credit=1, unacked=1048576, frames=1e3"},

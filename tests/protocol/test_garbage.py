@@ -162,7 +162,7 @@ class Neighbours:
     def __init__(self) -> None:
         self.budgets = (Budget(), Budget())
         self.beside = well(new_pair(self.budgets), STEPS[:10])
-        self.held = [budget.outstanding for budget in self.budgets]
+        self.held = [budget.lent for budget in self.budgets]
 
     def check(self, victim: Pair) -> None:
         """The victim is over, and gave back what it held."""
@@ -170,7 +170,7 @@ class Neighbours:
             session.end("enough")
             assert session.is_ended and session.open_streams == 0 and session.next_timeout() is None
             assert session.frames_to_send(1 << 20, victim.now) == [] and session.receive(SAID[0], victim.now) == []
-        assert [budget.outstanding for budget in self.budgets] == self.held
+        assert [budget.lent for budget in self.budgets] == self.held
 
     def finish(self) -> None:
         """The neighbour's conversation goes on as if nothing had been."""
@@ -178,7 +178,7 @@ class Neighbours:
         assert not self.beside.function.is_ended and not self.beside.gateway.is_ended
         assert len(self.beside.body(self.beside.function, 1)) == 3000
         assert len(self.beside.body(self.beside.gateway, 1)) == 3400
-        assert [budget.outstanding for budget in self.budgets] == [0, 0]
+        assert [budget.lent for budget in self.budgets] == [0, 0]
 
 
 @pytest.mark.parametrize("amount", AMOUNTS)

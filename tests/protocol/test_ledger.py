@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.errors import ProtocolError
-from protocol.ledger import ACK_DELAY, FRAME_COST, MIN_UNACKED_BYTES, MIN_UNACKED_FRAMES, ReceiveLedger, SendLedger
+from protocol.flow import Budget
+from protocol.ledger import (
+    ACK_BYTES,
+    ACK_DELAY,
+    FRAME_COST,
+    MIN_UNACKED_BYTES,
+    MIN_UNACKED_FRAMES,
+    ReceiveLedger,
+    SendLedger,
+)
 
 
 def kept(*frames: bytes) -> SendLedger:
@@ -90,6 +99,45 @@ def test_bytes_are_bounded_too() -> None:
     assert ledger.has_room(hold - FRAME_COST) and not ledger.has_room(hold - FRAME_COST + 1)
     assert ledger.has_control_room(MIN_UNACKED_BYTES - FRAME_COST)
     assert not ledger.has_control_room(MIN_UNACKED_BYTES - FRAME_COST + 1)
+
+
+class TestTheBudgetOfAProcess:
+    SIZE = 10_000 - FRAME_COST
+
+    def filled(self, budget: Budget) -> SendLedger:
+        """With as many frames of 10 000 bytes of cost as there is room for."""
+        ledger = SendLedger(MIN_UNACKED_BYTES, 8192, budget)
+        while ledger.has_room(self.SIZE):
+            ledger.keep(bytes(self.SIZE), 0.0)
+        return ledger
+
+    def test_an_eighth_is_a_sessions_own_and_what_is_kept_beyond_is_lent(self) -> None:
+        budget = Budget(100_000)
+        one = self.filled(budget)
+        assert one.bytes == 130_000 and budget.lent == 130_000 - MIN_UNACKED_BYTES // 8 <= budget.total
+        other = self.filled(budget)
+        assert other.bytes == 40_000, "its own, up to the frame that is the first beyond"
+        one.release(9)
+        assert budget.lent == (130_000 - 90_000 - 32_768) + (40_000 - 32_768)
+        assert other.has_room(self.SIZE)
+
+    def test_what_was_lent_is_given_back_at_the_end(self) -> None:
+        budget = Budget(100_000)
+        one, other = self.filled(budget), self.filled(budget)
+        one.rewind(0)
+        other.release(4)
+        assert budget.lent == one.bytes - MIN_UNACKED_BYTES // 8
+        one.close()
+        one.close()
+        assert budget.lent == 0 and not one.has_replay
+
+    def test_control_frames_do_not_wait_for_it(self) -> None:
+        ledger = self.filled(Budget(0))
+        assert not ledger.has_room(0) and ledger.has_control_room(100)
+
+    def test_without_one_the_limit_alone_counts(self) -> None:
+        ledger = SendLedger(MIN_UNACKED_BYTES, 8192)
+        assert ledger.has_room(MIN_UNACKED_BYTES * 7 // 8 - FRAME_COST)
 
 
 def test_the_least_round_trip_of_a_socket_is_kept() -> None:
@@ -191,6 +239,15 @@ def test_an_acknowledgement_during_a_replay_skips_nothing() -> None:
     assert not ledger.has_replay
     ledger.keep(b"f", 0.0)
     assert not ledger.has_replay
+
+
+def test_an_acknowledgement_is_due_at_1_mib_whatever_the_limit() -> None:
+    ledger = ReceiveLedger()
+    ledger.expect(1 << 40, 8192)
+    ledger.receive(ACK_BYTES - FRAME_COST - 1, 0.0)
+    assert not ledger.is_due
+    ledger.receive(0, 0.0)
+    assert ledger.is_due
 
 
 def test_what_is_due_by_its_amount_needs_no_timer() -> None:

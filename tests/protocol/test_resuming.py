@@ -105,7 +105,7 @@ class TestWelcome:
         assert welcome == fr.Welcome(
             0,
             1,
-            {"grace": 30_000, "ping": 10_000, "credit": 65536, "unacked": 8 << 20, "frames": 8192, "features": []},
+            {"grace": 30_000, "ping": 10_000, "credit": 65536, "unacked": 16 << 20, "frames": 8192, "features": []},
         )
         assert pair.give(pair.function, [encode(welcome)]) == [ev.Welcomed(resumed=False)]
         assert [type(frame) for frame in pair.frames(pair.function)] == [fr.Lease]
@@ -345,11 +345,14 @@ class TestAnotherEndOfASession:
     def test_a_budget_that_sessions_share_is_given_back(self) -> None:
         """It was not: a gateway's windows would have stopped widening for ever."""
         pair = Pair.leased()
-        pair.opened()
-        assert pair.gateway._budget.outstanding > 0 and pair.function._budget.outstanding > 0
+        stream = pair.answered()
+        for session in (pair.function, pair.gateway):
+            session.send_data(stream, bytes(100_000))
+        pair.pump()
+        assert pair.gateway._budget.lent > 0 and pair.function._budget.lent > 0
         pair.gateway.end("enough")
         pair.function.end("enough")
-        assert pair.gateway._budget.outstanding == pair.function._budget.outstanding == 0
+        assert pair.gateway._budget.lent == pair.function._budget.lent == 0
 
     def test_nothing_is_read_between_sockets(self) -> None:
         pair = Pair.leased()

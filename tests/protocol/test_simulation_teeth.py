@@ -12,7 +12,7 @@ import pytest
 from protocol import session as session_module
 from protocol.codec import decode
 from protocol.errors import LocalError
-from protocol.flow import ReceiveCredit, SendCredit
+from protocol.flow import Budget, ReceiveCredit, SendCredit
 from protocol.frames import Lease
 from protocol.function_session import FunctionSession
 from protocol.gateway_session import GatewaySession
@@ -329,6 +329,32 @@ def some_grants_are_lost(broken: Breaker) -> None:
         "_granted",
         lambda self, stream, offset: granted(self, stream, None if offset and offset % 7 == 0 else offset),
     )
+
+
+@rule
+def a_budget_has_no_end(broken: Breaker) -> None:
+    broken(Budget, "left", property(lambda self: 1 << 40))
+
+
+@rule
+def a_stream_keeps_its_share_of_the_budget(broken: Breaker) -> None:
+    broken(ReceiveCredit, "close", lambda self: setattr(self, "consumed", self.granted))
+
+
+@rule
+def what_is_acknowledged_stays_lent(broken: Breaker) -> None:
+    release = SendLedger.release
+
+    def forget(self: SendLedger, *arguments: Any, **options: Any) -> None:
+        with patch.object(SendLedger, "_borrow", lambda self: None):
+            release(self, *arguments, **options)
+
+    broken(SendLedger, "release", forget)
+
+
+@rule
+def a_session_that_ends_keeps_what_it_was_lent(broken: Breaker) -> None:
+    broken(SendLedger, "close", lambda self: None)
 
 
 @rule

@@ -12,7 +12,7 @@ from protocol import frames as fr
 from protocol.codec import encode
 from protocol.dial import Limits
 from protocol.errors import LocalError, ProtocolError
-from protocol.flow import MAX_WINDOW
+from protocol.flow import MAX_FIRST_CREDIT
 from protocol.session import Session
 from tests.protocol.pair import Pair
 
@@ -258,7 +258,7 @@ class TestOurOwnMistakes:
             assert session.is_writable(stream) and pair.take(session) == []
 
     @pytest.mark.parametrize(
-        "options", [{"window": MAX_WINDOW + 1}, {"window": -1}, {"window": None}, {"client": ("a", 1)}]
+        "options", [{"window": MAX_FIRST_CREDIT + 1}, {"window": -1}, {"window": None}, {"client": ("a", 1)}]
     )
     def test_an_option_that_the_peer_would_refuse(self, options: dict[str, object]) -> None:
         pair = Pair.leased()
@@ -381,11 +381,14 @@ class TestStop:
     def test_it_gives_its_share_of_the_budget_back(self) -> None:
         pair = Pair.leased()
         stream = pair.answered()
+        pair.function.send_data(stream, bytes(100_000))
+        pair.pump()
+        assert pair.gateway._budget.lent > 0
         pair.gateway.stop(stream, 0)
-        assert pair.gateway._budget.outstanding == 0
+        assert pair.gateway._budget.lent == 0
         pair.function.send_data(stream, bytes(1000), end=True)
         pair.pump()
-        assert pair.gateway._budget.outstanding == 0
+        assert pair.gateway._budget.lent == 0
 
 
 class TestARequestThatWaits:
@@ -401,7 +404,7 @@ class TestARequestThatWaits:
             getattr(pair.gateway, call)(stream, fr.Code.CANCELLED)
         assert pair.gateway.pending_events() == [ev.StreamClosed(stream)]
         assert pair.take(pair.gateway) == []
-        assert pair.gateway._budget.outstanding == 0 and pair.gateway.can_open
+        assert pair.gateway._budget.lent == 0 and pair.gateway.can_open
 
     def test_with_its_data(self) -> None:
         pair = Pair.leased()

@@ -45,17 +45,19 @@ def test_a_direction_steps_as_its_table_says(state: State, event: Input) -> None
 def test_an_illegal_step_of_the_peer_leaves_the_stream_as_it_was(state: State, event: Input) -> None:
     budget = Budget()
     credit = ReceiveCredit(100, 100, budget, 0.0)
+    credit.receive(100, 0.0)
+    credit.consume(100, 0.0, 0.1)  # so fast that its window is twice as wide
     stream = Stream(1, SendCredit(0), credit, is_websocket=True, is_announced=True, max_message=1)
     stream.receive_state = state
     if (state, event) in TRANSITIONS:
         stream.receive(event)
         assert stream.receive_state is TRANSITIONS[state, event]
-        assert (budget.outstanding == 0) == (stream.receive_state in TERMINAL)
+        assert (budget.lent == 0) == (stream.receive_state in TERMINAL)
     else:
         with pytest.raises(ProtocolError):
             stream.receive(event)
         assert stream.receive_state is state
-        assert budget.outstanding == 100
+        assert budget.lent == 100
 
 
 def test_nothing_leads_out_of_a_terminal_state_and_everything_leads_into_one() -> None:

@@ -57,6 +57,8 @@ class Plan:
     cancelled_after: float | None = None  # seconds after its opening the client leaves
     reading_pause: float = 0.0  # seconds that the function's consumer needs for a piece
     client_pause: float = 0.0  # the same for the client's
+    client_stall: float = 0.0  # seconds that it takes nothing, once
+    client_hurry: int = 0  # bytes that it takes at full speed before either
     max_message: int = 1 << 20  # bytes, of either side's
 
     @property
@@ -149,13 +151,25 @@ class Sender:
 class Receiver:
     """Compares what comes with what was planned, and consumes it at its own pace."""
 
-    def __init__(self, link: Holder, session: Session, stream: int, key: int, plan: Direction, pause: float) -> None:
+    def __init__(
+        self,
+        link: Holder,
+        session: Session,
+        stream: int,
+        key: int,
+        plan: Direction,
+        pause: float,
+        stall: float = 0.0,
+        hurry: int = 0,
+    ) -> None:
         self.link = link
         self.session = session
         self.stream = stream
         self.key = key
         self.plan = plan
         self.pause = pause
+        self.stall = stall
+        self.hurry = hurry
         self.received = 0
         self.messages = 0
         self.ending: str | None = None
@@ -182,7 +196,10 @@ class Receiver:
         self._later(lambda: self.session.consume_message(self.stream, self.link.clock.now))
 
     def _later(self, consume: Callable[[], None]) -> None:
-        if not self.pause:
+        now, pause = self.link.clock.now, 0.0
+        if self.received > self.hurry:
+            pause, self.stall = self.pause + self.stall, 0.0
+        if not pause and self._free_at <= now:
             consume()
             return
 
@@ -190,7 +207,7 @@ class Receiver:
             consume()
             self.link.flush()
 
-        self._free_at = max(self._free_at, self.link.clock.now) + self.pause
+        self._free_at = max(self._free_at, now) + pause
         self.link.clock.call_at(self._free_at, act)
 
     def end(self, how: str) -> None:
@@ -248,7 +265,16 @@ class ClientCode(Party):
         self.stream = session.open(plan.exchange, b"GET", b"/", [(b"host", b"x")], plan.options, link.clock.now)
         self.link, self.session = link, session
         self.sender = Sender(link, session, self.stream, 2 * plan.number, plan.request, messages=plan.is_websocket)
-        self.receiver = Receiver(link, session, self.stream, 2 * plan.number + 1, plan.response, plan.client_pause)
+        self.receiver = Receiver(
+            link,
+            session,
+            self.stream,
+            2 * plan.number + 1,
+            plan.response,
+            plan.client_pause,
+            plan.client_stall,
+            plan.client_hurry,
+        )
         if "end" in plan.options:
             self.sender.is_over = True
         if plan.cancelled_after is not None:

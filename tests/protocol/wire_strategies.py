@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from protocol import frames as fr
-from protocol.flow import MAX_WINDOW
+from protocol.flow import MAX_FIRST_CREDIT
 
 counts = st.integers(0, fr.MAX_OFFSET)
 streams = st.integers(1, fr.MAX_STREAM)
@@ -40,7 +40,7 @@ requests = st.builds(
     headers,
     options(
         end=st.booleans(),
-        window=st.integers(0, MAX_WINDOW),
+        window=st.integers(0, MAX_FIRST_CREDIT),
         scheme=texts,
         client=st.tuples(texts, counts).map(list),
         version=texts,
