@@ -22,6 +22,7 @@ from gateway.starts import Start
 from gateway.telemetry import RateLimited
 from gateway.upgrade import accept_websocket, check_handshake, reply
 from protocol.dial import REASON_HEADER, VERSION, Dial
+from protocol.dial_reader import read_dial
 from protocol.errors import DialRefused
 from protocol.flow import Budget
 from protocol.gateway_session import GatewaySession, SessionOptions
@@ -74,7 +75,7 @@ class Endpoint:
         try:
             if self._wants_certificate and not (request.transport and request.transport.get_extra_info("peercert")):
                 raise DialRefused("certificate")
-            dial = Dial.from_headers(request.headers)
+            dial = read_dial(request.headers)
             link = self._admit(dial)
             socket = LinkSocket(link)
             link.attach(dial, socket)

@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("dialback")
 
-UNSENT_LIMIT = (
-    128 << 10
-)  # bytes in the kernel, and as many in the transport: 256 KiB below the scheduler (PROTOCOL §2.5)
+UNSENT_LIMIT = 128 << 10  # bytes in the kernel, and as many in the transport (docs/protocol.md §2.6)
 TLS_FILES = ("DIALBACK_CA_FILE", "DIALBACK_CERT_FILE", "DIALBACK_KEY_FILE")  # PEM, in the function's environment
 NEXT_ADDRESS_DELAY = 0.25  # seconds before a host's next address is tried beside the first (RFC 8305 §8)
 
@@ -208,10 +206,8 @@ class WebSocketDial(asyncio.Protocol):
 
     def _flush(self) -> None:
         if self._transport is not None and not self._transport.is_closing():
-            data = b"".join(
-                self._protocol.data_to_send()
-            )  # its mark for the end of the stream is empty, and closing is ours
-            if data:
+            # Its mark for the end of the stream is empty, and closing is ours.
+            if data := b"".join(self._protocol.data_to_send()):
                 self._transport.write(data)
 
 

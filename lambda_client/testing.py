@@ -322,7 +322,7 @@ class TestClient:
         return wire.invitation.sign(invitation, keyring.signing)
 
     async def _dial(self, endpoint: Endpoint, headers: list[tuple[str, str]], listener: Listener) -> MemorySocket:
-        dial = wire.dial.Dial.from_headers({name.lower(): value for name, value in headers})
+        dial = wire.read_dial({name.lower(): value for name, value in headers})
         end = self._ends.get(dial.session)
         if end is None:
             self._ends.clear()

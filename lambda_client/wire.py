@@ -40,7 +40,7 @@ except ImportError as error:
 if TYPE_CHECKING:
     from protocol.gateway_session import GatewaySession
 
-__all__ = ["FunctionSession", "dial", "errors", "events", "frames", "gateway_session", "invitation"]
+__all__ = ["FunctionSession", "dial", "errors", "events", "frames", "gateway_session", "invitation", "read_dial"]
 
 
 def gateway_session() -> type[GatewaySession]:
@@ -48,3 +48,10 @@ def gateway_session() -> type[GatewaySession]:
     from protocol.gateway_session import GatewaySession
 
     return GatewaySession
+
+
+def read_dial(headers: dict[str, str]) -> dial.Dial:
+    """The same."""
+    from protocol.dial_reader import read_dial
+
+    return read_dial(headers)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import base64
 import hmac
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from protocol.codec import decode
-from protocol.errors import DialRefused, ProtocolError
 from protocol.flow import INITIAL_WINDOW, MAX_FIRST_CREDIT
-from protocol.frames import MAX_OFFSET, Lease
-from protocol.invitation import PROOF_SIZE, resume_proof
+from protocol.frames import MAX_OFFSET
+from protocol.invitation import resume_proof
 from protocol.ledger import MAX_UNACKED_BYTES, MAX_UNACKED_FRAMES, MIN_UNACKED_BYTES, MIN_UNACKED_FRAMES
 
 VERSION: Final = "1"
@@ -32,9 +29,8 @@ FINAL_CLOSES: Final = frozenset(
     {CLOSE_NORMAL, CLOSE_PROTOCOL_ERROR, CLOSE_UNSUPPORTED, CLOSE_TOO_BIG, CLOSE_SESSION_OVER}
 )
 
-_INVITATION: Final = "Dialback-Invitation "
-_RESUME: Final = "Dialback-Resume "
-_MAX_NUMBER: Final = 19  # digits
+INVITATION_SCHEME: Final = "Dialback-Invitation "
+RESUME_SCHEME: Final = "Dialback-Resume "
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,88 +86,12 @@ class Dial:
             headers.append(("Dialback-Features", ", ".join(self.features)))
         return headers
 
-    @classmethod
-    def from_headers(cls, headers: Mapping[str, str]) -> Dial:
-        """Read a dial. `headers` is case-insensitive, or has lower-case names.
-
-        Raises `DialRefused`: `version`, or `proof` for everything that is missing or malformed.
-        """
-
-        def get(name: str) -> str:
-            return headers.get(name) or headers.get(name.lower()) or ""
-
-        if get("Dialback-Version").strip() != VERSION:
-            raise DialRefused("version")
-        try:
-            session = _hexadecimal(get("Dialback-Session"))
-            epoch = _number(get("Dialback-Epoch"))
-            received = _number(get("Dialback-Received"))
-            remaining = _number(get("Dialback-Remaining") or "0") / 1000
-            stated = dict(_pair(item) for item in get("Dialback-Limits").split(","))
-            limits = Limits(stated["credit"], stated["unacked"], stated["frames"])
-            invitation, proof = _credentials(get("Authorization"))
-            lease = _lease(get("Dialback-Lease"))
-        except (ValueError, KeyError, ProtocolError):
-            raise DialRefused("proof") from None
-        features = tuple(name.strip() for name in get("Dialback-Features").split(",") if name.strip())
-        if (
-            len(session) != 16
-            or epoch < 1
-            or not limits.is_valid()
-            or not (invitation or proof)
-            or (lease and not invitation)
-            or len(features) > 32
-        ):
-            raise DialRefused("proof")
-        return cls(session, epoch, received, limits, invitation, proof, lease, remaining, features)
-
     @property
     def _authorization(self) -> str:
         if not self.proof:
-            return _INVITATION + self.invitation
-        return _RESUME + " ".join(filter(None, (self.proof.hex(), self.invitation)))
+            return INVITATION_SCHEME + self.invitation
+        return RESUME_SCHEME + " ".join(filter(None, (self.proof.hex(), self.invitation)))
 
     def is_proved_by(self, key: bytes) -> bool:
         """Whether `proof` is that of the session whose key this is. Constant time."""
         return hmac.compare_digest(self.proof, resume_proof(key, self.session, self.epoch, self.received))
-
-
-def _credentials(text: str) -> tuple[str, bytes]:
-    """(invitation, proof); one of them may be empty."""
-    if text.startswith(_INVITATION):
-        return text.removeprefix(_INVITATION), b""
-    if not text.startswith(_RESUME):
-        return "", b""
-    digits, _, invitation = text.removeprefix(_RESUME).partition(" ")
-    proof = _hexadecimal(digits)
-    if len(proof) != PROOF_SIZE:
-        raise ValueError("not a proof")
-    return invitation, proof
-
-
-def _lease(text: str) -> bytes:
-    frame = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    if frame and not isinstance(decode(frame), Lease):
-        raise ValueError("not a LEASE")
-    return frame
-
-
-def _number(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > _MAX_NUMBER:
-        raise ValueError("not a number")
-    value = int(text)
-    if value > MAX_OFFSET:
-        raise ValueError("too large")
-    return value
-
-
-def _hexadecimal(text: str) -> bytes:
-    value = bytes.fromhex(text)
-    if 2 * len(value) != len(text):
-        raise ValueError("white space")
-    return value
-
-
-def _pair(item: str) -> tuple[str, int]:
-    name, _, value = item.strip().partition("=")
-    return name, _number(value)

@@ -7,14 +7,14 @@ from typing import Final
 from protocol.errors import LocalError, ProtocolError
 
 INITIAL_WINDOW: Final = 64 << 10  # bytes
-MAX_FIRST_CREDIT: Final = 4 << 20  # bytes that a side may state as its first credit, or REQUEST as a response's
-#: Bytes to which a window widens on any path: what a client that stops reading leaves with us stays below 1 MB.
+MAX_FIRST_CREDIT: Final = 4 << 20  # bytes that a side, or a REQUEST, may state
+#: Bytes to which a window widens on any path: a client that stops reading leaves less than 1 MB with us.
 SHORT_WINDOW: Final = 512 << 10
 MAX_WINDOW: Final = 16 << 20  # bytes, where the path is long; 250 MB/s over 50 ms of round trip
-#: Bytes by which all windows of a session may be wider than their first credits.
+#: Bytes by which a session's windows may be wider than their first credits.
 SESSION_BUDGET: Final = 32 << 20
 _GRANT_SHARE: Final = 4  # a grant is sent when it has grown by a quarter of the window
-_FAST: Final = 2  # a window that is consumed within so many round trips is what slows the sender down
+_FAST: Final = 2  # a window that is consumed within so many round trips slows the sender down
 _SLOW: Final = 16  # one that takes longer than so many is of no use
 _SHORT_PATH: Final = 0.05  # seconds: up to `SHORT_WINDOW` no round trip counts as shorter
 
@@ -42,10 +42,7 @@ class SendCredit:
 
 
 class Budget:
-    """Bytes that several may borrow, each beside what it has in its own right.
-
-    Of one session; `within`: one that it shares with other sessions of a process, which has to have them too.
-    """
+    """Bytes that several may borrow, each beside its own. `within`: a larger one, whose they are."""
 
     __slots__ = ("lent", "total", "within")
 
@@ -101,7 +98,7 @@ class ReceiveCredit:
         self._granted_before = 0  # up to where the peer could send without it
 
     def receive(self, size: int, now: float) -> float | None:
-        """Seconds from a grant to the first byte that needed it, where this is one: a round trip at most.
+        """Seconds from a grant to the first byte that needed it, where this is one: a round trip or more.
 
         Raises `ProtocolError` when the peer sent beyond its credit.
         """
@@ -117,7 +114,7 @@ class ReceiveCredit:
     def consume(self, size: int, now: float, round_trip: float) -> int | None:
         """The consumer took `size` bytes. A new absolute grant when one is due, else None. `round_trip` in seconds.
 
-        Raises `LocalError` for more than was received: a grant for bytes that are still to come would bound nothing.
+        Raises `LocalError` for more than was received: such a grant would bound nothing.
         """
         if size < 0 or self.consumed + size > self.received:
             raise LocalError("more bytes were consumed than came")
@@ -130,11 +127,8 @@ class ReceiveCredit:
         return self.grant(now)
 
     def _resize(self, took: float, round_trip: float) -> None:
-        """A whole window was consumed in so many seconds: double it, halve it, or leave it.
-
-        Nobody's share of the budget grows beyond what it leaves to the others, or stays more than twice as large: so
-        the first ones do not have everything.
-        """
+        """A whole window took so long: double it, halve it, or leave it. No share of the budget grows beyond what it
+        leaves to the others, or stays above twice that."""
         window, left = self.window, self._budget.left
         patient = max(round_trip, _SHORT_PATH)
         if took <= _FAST * (patient if window < SHORT_WINDOW else round_trip):

@@ -15,11 +15,9 @@ MAX_UNACKED_FRAMES: Final = 8192
 MIN_UNACKED_BYTES: Final = 256 << 10  # two heads and a cut of data fit beside the control reserve
 MIN_UNACKED_FRAMES: Final = 64
 CONTROL_SHARE: Final = 8  # an eighth of both limits is left for control frames
-OWN_SHARE: Final = (
-    8  # an eighth of the bytes is a session's own; it shares the rest with others, where there is a budget
-)
+OWN_SHARE: Final = 8  # an eighth of the bytes needs no budget
 ACK_DELAY: Final = 0.05  # seconds that a received frame may stay unacknowledged while leased
-ACK_BYTES: Final = 1 << 20  # of cost, unacknowledged at most: what a sender keeps is its path's, and no more
+ACK_BYTES: Final = 1 << 20  # of cost, unacknowledged at most
 _ACK_SHARE: Final = 4  # acknowledged at a quarter of the sender's limits
 
 
@@ -31,7 +29,6 @@ class SendLedger:
         "_hold_bytes",
         "_hold_frames",
         "_kept",
-        "_lent",
         "_max_bytes",
         "_max_frames",
         "_own",
@@ -47,10 +44,9 @@ class SendLedger:
         max_frames: int = MAX_UNACKED_FRAMES,
         budget: Budget | None = None,
     ) -> None:
-        """`budget`: of the process, for what is kept beyond this session's own eighth."""
+        """`budget`: of the process, for what is kept beyond an eighth."""
         self._budget = budget
         self._own = max_bytes // OWN_SHARE
-        self._lent = 0  # bytes of the budget
         self._kept: deque[tuple[bytes, float]] = deque()  # (frame, when it was first sent)
         self._max_bytes = max_bytes
         self._max_frames = max_frames
@@ -72,10 +68,8 @@ class SendLedger:
         return len(self._kept)
 
     def has_room(self, size: int) -> bool:
-        """Whether a frame of `size` bytes that may be held back may go now.
-
-        Where the budget says no, an eighth is kept: the acknowledgement that asks again is owed already.
-        """
+        """Whether a frame of `size` bytes that may be held back may go now. Where the budget has no room, and more than
+        an eighth is kept, an acknowledgement is owed that asks again."""
         cost = size + FRAME_COST
         if self.bytes + cost > self._hold_bytes or len(self._kept) >= self._hold_frames:
             return False
@@ -87,9 +81,7 @@ class SendLedger:
 
     def keep(self, frame: bytes, now: float) -> None:
         """Give the frame the next number, as it is handed to the socket. There is room: the caller has asked."""
-        self.bytes += len(frame) + FRAME_COST
-        if self.bytes > self._own:
-            self._borrow()
+        self._add(len(frame) + FRAME_COST)
         self._kept.append((frame, now))
         self._position += 1
 
@@ -103,12 +95,11 @@ class SendLedger:
             return
         if not self.released <= received <= self.sent:
             raise ProtocolError(f"a count of {received}; between {self.released} and {self.sent} are possible")
-        newest = 0.0
+        cost, newest = 0, 0.0
         for _ in range(received - self.released):
             frame, newest = self._kept.popleft()
-            self.bytes -= len(frame) + FRAME_COST
-        if self._lent:
-            self._borrow()
+            cost += len(frame) + FRAME_COST
+        self._add(-cost)
         if now is not None and received > self.released:
             self.measured(now - newest)
         self._position = max(0, self._position - (received - self.released))
@@ -119,17 +110,15 @@ class SendLedger:
         if self.round_trip is None or seconds < self.round_trip:
             self.round_trip = seconds
 
-    def _borrow(self) -> None:
+    def _add(self, cost: int) -> None:
+        before, self.bytes = self.bytes, self.bytes + cost
         if self._budget is not None:
-            share = max(0, self.bytes - self._own)
-            self._budget.lend(share - self._lent)
-            self._lent = share
+            self._budget.lend(max(0, self.bytes - self._own) - max(0, before - self._own))
 
     def close(self) -> None:
-        """The session is over: nothing is kept any more. Idempotent."""
+        """The session is over: nothing is kept. Idempotent."""
         self._kept.clear()
-        self.bytes = 0
-        self._borrow()
+        self._add(-self.bytes)
 
     def rewind(self, received: int) -> None:
         """A new socket, whose peer has received so many: everything after is to be replayed."""

@@ -17,7 +17,12 @@ PACKAGES = {"protocol", "lambda_client", "gateway", "local_lambda"}
 # (`watchdog.py`), and tell authors what their apps did wrong. The second is the whole wheel, which a function's zip may
 # carry too: Lambda loads only what is imported.
 FUNCTION_BYTES = 308_000
-FOR_TESTS = ("lambda_client/testing.py", "lambda_client/testing_gateway.py", "protocol/gateway_session.py")
+FOR_TESTS = (
+    "lambda_client/testing.py",
+    "lambda_client/testing_gateway.py",
+    "protocol/dial_reader.py",
+    "protocol/gateway_session.py",
+)
 UNPACKED_BYTES = 920_000
 
 pytest.importorskip("setuptools", reason="the build backend is in the test extra of Python 3.11 and newer")

@@ -21,6 +21,7 @@ from websockets.http11 import Request, Response
 
 from lambda_client.testing_gateway import Exchange, GatewayEnd
 from protocol.dial import Dial
+from protocol.dial_reader import read_dial
 from protocol.errors import REFUSALS, DialRefused
 from protocol.gateway_session import SessionOptions
 from protocol.invitation import Invitation, key_id, read, session_key, sign
@@ -144,7 +145,7 @@ class LoopbackGateway:
                 response.headers[name] = value
             return response
         try:
-            dial = Dial.from_headers({name.lower(): value for name, value in request.headers.raw_items()})
+            dial = read_dial({name.lower(): value for name, value in request.headers.raw_items()})
             self._check(dial)
         except DialRefused as refusal:
             response = connection.respond(REFUSALS[refusal.reason], "no\n")

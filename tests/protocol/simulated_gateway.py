@@ -10,6 +10,7 @@ from random import Random
 
 from protocol import events as ev
 from protocol.dial import CLOSE_SESSION_OVER, CLOSE_SUPERSEDED, Dial
+from protocol.dial_reader import read_dial
 from protocol.errors import DialRefused
 from protocol.flow import SESSION_BUDGET, Budget
 from protocol.frames import MAX_FRAME_SIZE
@@ -120,7 +121,7 @@ class Gateway:
     def connect(self, headers: list[tuple[str, str]], end: End) -> str | None:
         """A dial: None, or why it is refused."""
         try:
-            dial = Dial.from_headers({name.lower(): value for name, value in headers})
+            dial = read_dial({name.lower(): value for name, value in headers})
             link = self._link_of(dial)
             link.accept(dial, end)
         except DialRefused as refused:

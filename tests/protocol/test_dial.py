@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from protocol.codec import encode
 from protocol.dial import FINAL_CLOSES, Dial, Limits
+from protocol.dial_reader import read_dial
 from protocol.errors import REFUSALS, DialRefused
 from protocol.flow import MAX_FIRST_CREDIT
 from protocol.frames import MAX_OFFSET, Lease, Leased
@@ -100,8 +101,8 @@ def test_the_exact_headers() -> None:
 )
 def test_a_dial_survives_the_journey(dial: Dial) -> None:
     headers = dial.to_headers()
-    assert Dial.from_headers(dict(headers)) == dial
-    assert Dial.from_headers({name.lower(): value for name, value in headers}) == dial
+    assert read_dial(dict(headers)) == dial
+    assert read_dial({name.lower(): value for name, value in headers}) == dial
 
 
 def changed(dial: Dial, **headers: str | None) -> dict[str, str]:
@@ -118,7 +119,7 @@ def changed(dial: Dial, **headers: str | None) -> dict[str, str]:
 @pytest.mark.parametrize("version", [None, "", "2", "1.0", "one", "1,1"])
 def test_another_version_is_refused_as_such(version: str | None) -> None:
     with pytest.raises(DialRefused) as caught:
-        Dial.from_headers(changed(FIRST, dialback_version=version))
+        read_dial(changed(FIRST, dialback_version=version))
     assert (caught.value.reason, caught.value.status) == ("version", 426)
 
 
@@ -170,13 +171,13 @@ def test_another_version_is_refused_as_such(version: str | None) -> None:
 )
 def test_what_is_missing_or_malformed_is_no_proof(headers: dict[str, str | None]) -> None:
     with pytest.raises(DialRefused) as caught:
-        Dial.from_headers(changed(FIRST, **headers))
+        read_dial(changed(FIRST, **headers))
     assert (caught.value.reason, caught.value.status) == ("proof", 403)
 
 
 def test_a_lease_travels_with_an_invitation_alone() -> None:
     with pytest.raises(DialRefused, match="proof"):
-        Dial.from_headers(dict(Dial(SESSION, 2, 0, Limits(), proof=bytes(32), lease=OFFER).to_headers()))
+        read_dial(dict(Dial(SESSION, 2, 0, Limits(), proof=bytes(32), lease=OFFER).to_headers()))
 
 
 def test_a_proof_is_checked_with_everything_that_it_covers() -> None:

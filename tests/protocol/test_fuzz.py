@@ -18,6 +18,7 @@ import pytest
 from protocol import frames as fr
 from protocol.codec import decode, encode
 from protocol.dial import Dial, Limits
+from protocol.dial_reader import read_dial
 from protocol.errors import REFUSALS, DialRefused, InvitationRefused, LocalError, ProtocolError
 from protocol.invitation import Invitation, Keyring, key_id, sign, verify
 from protocol.session import Session
@@ -294,7 +295,7 @@ def test_a_dial_is_refused_and_nothing_else(amount: int) -> None:
                 case _:
                     headers[name] *= 50
         try:
-            dial = Dial.from_headers(headers)
+            dial = read_dial(headers)
         except DialRefused as refused:
             reasons.add(refused.reason)
             assert refused.status == REFUSALS[refused.reason]

@@ -147,6 +147,10 @@ def _without_own(self: SendLedger, size: int) -> bool:
     return self.bytes + size <= self._hold_bytes and (self._budget is None or size <= self._budget.left)
 
 
+def _never_back(self: Budget, size: int) -> None:
+    self.lent += max(0, size)
+
+
 def _alone(self: Budget, size: int) -> None:
     self.lent += size
 
@@ -187,7 +191,7 @@ BROKEN: tuple[tuple[str, object, str, object, Callable[[], None]], ...] = (
         the_links_of_a_process_share_what_it_has,
     ),
     ("nobody has an own share", SendLedger, "has_room", _without_own, a_link_goes_on_when_the_others_have_everything),
-    ("nothing is given back", SendLedger, "_borrow", lambda self: None, the_links_of_a_process_share_what_it_has),
+    ("nothing is given back", Budget, "lend", _never_back, the_links_of_a_process_share_what_it_has),
     ("acknowledged by quarters alone", ledger, "ACK_BYTES", 1 << 40, a_sender_keeps_what_its_path_needs),
 )
 

@@ -346,7 +346,7 @@ def what_is_acknowledged_stays_lent(broken: Breaker) -> None:
     release = SendLedger.release
 
     def forget(self: SendLedger, *arguments: Any, **options: Any) -> None:
-        with patch.object(SendLedger, "_borrow", lambda self: None):
+        with patch.object(Budget, "lend", lambda self, size: None):
             release(self, *arguments, **options)
 
     broken(SendLedger, "release", forget)
