@@ -1,8 +1,7 @@
 """A link: one session with a gateway node, over one socket after another. The driver of the sans-I/O session.
 
 One coroutine, `lease`, is the policy (dial, offer, linger, park, redial, give up in time); the callbacks below it are
-the mechanism (messages in, events; frames out, once per turn of the loop; one timer). Knows sockets as `Socket`,
-handlers as `run`.
+the mechanism (messages in, events; frames out, once per turn of the loop; one timer).
 """
 
 from __future__ import annotations
