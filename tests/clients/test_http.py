@@ -58,7 +58,7 @@ def fetch(client: Client, stack: Stack, target: str, method: str = "GET", **how:
 
 
 def test_each_chunk_is_there_when_it_is_written(client: Client, stack: Stack, lag: Lag) -> None:
-    seen = fetch(client, stack, "/ticks?count=5&interval=0.2")
+    seen = fetch(client, stack, "/ticks?count=5&interval=0.1")
     assert (seen.status, seen.error, len(seen.pieces)) == (200, "", 5)
     for came, piece in seen.pieces:
         assert came - float(piece.split()[1]) < lag.allow(AT_ONCE)
@@ -96,7 +96,7 @@ def test_each_piece_is_answered_while_the_next_is_made_where_the_client_can(clie
             if client.reads is Reads.ALWAYS:
                 wait_for(lambda: len(seen.pieces) == number)  # noqa: B023  # it is awaited here
             yield b"piece %d" % number
-            time.sleep(0.1)
+            time.sleep(0.01 if client.reads is Reads.ALWAYS else 0.1)
         assert bool(seen.pieces) == (client.reads is not Reads.AFTER)
 
     client.fetch(Ask(f"{stack.url}/echo", "POST", pieces()), seen)
