@@ -91,6 +91,10 @@ class ClientWebSocket(SilentSide, asyncio.Protocol):
 
     # The listener's
 
+    @property
+    def function(self) -> str:
+        return self._exchange.function
+
     def go_away(self) -> None:
         """The gateway drains: close when nothing was said for a while."""
         if not (self._is_leaving or self._has_closed):

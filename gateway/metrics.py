@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 
 from gateway.breaker import Circuit
 from gateway.exchange import Exchange
+from gateway.open_websockets import OpenWebSockets
 from gateway.pool import Pool
 
 #: Seconds; from a link on the same machine to a cold start.
@@ -23,8 +24,10 @@ FIRST_BYTE_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.
 class Metrics(Collector):
     """One gateway's; begins and ends with it."""
 
-    def __init__(self, pools: Mapping[str, Pool]) -> None:
+    def __init__(self, pools: Mapping[str, Pool], websockets: OpenWebSockets) -> None:
+        """`websockets`: the clients'."""
         self._pools = pools
+        self._websockets = websockets
         self._registry = CollectorRegistry()
         self._registry.register(self)
         labels = ("function", "state")
@@ -77,6 +80,7 @@ class Metrics(Collector):
         running = self._gauge("dialback_running_invocations", "Invocations that were not answered yet.")
         leased = self._gauge("dialback_leased_links", "Environments that are awake.")
         streams = self._gauge("dialback_open_streams", "Streams that are open.")
+        websockets = self._gauge("dialback_open_websockets", "Clients' WebSockets whose connection is open.")
         waiting = self._gauge("dialback_waiting_requests", "Requests that wait for a place.")
         retries = CounterMetricFamily(
             "dialback_retries",
@@ -119,9 +123,10 @@ class Metrics(Collector):
             running.add_metric((name,), starts.running)
             leased.add_metric((name,), pool.leased_links)
             streams.add_metric((name,), pool.open_streams)
+            websockets.add_metric((name,), self._websockets.of(name))
             waiting.add_metric((name,), pool.waiting)
         yield from (invocations, streams_opened, billed, leased_for, idle)
-        yield from (retries, circuit, openings, running, leased, streams, waiting, bound, affinity)
+        yield from (retries, circuit, openings, running, leased, streams, websockets, waiting, bound, affinity)
 
     def describe(self) -> Iterable[Metric]:
         """Nothing is known before it is asked for."""

@@ -9,6 +9,10 @@ from typing import Protocol
 class OpenWebSocket(Protocol):
     """One of them."""
 
+    @property
+    def function(self) -> str:
+        """Whose it is."""
+
     def go_away(self) -> None:
         """The gateway stops: end when it suits. Idempotent."""
 
@@ -28,6 +32,10 @@ class OpenWebSockets:
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def of(self, function: str) -> int:
+        """How many are a function's."""
+        return sum(1 for websocket in self._open if websocket.function == function)
 
     def add(self, websocket: OpenWebSocket) -> None:
         self._open.add(websocket)

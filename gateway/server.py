@@ -54,7 +54,7 @@ class Gateway:
         self._pools: dict[str, Pool] = {}
         self._destinations: dict[Route, Destination] = {}
         self._endpoint: Endpoint | None = None
-        self._metrics = Metrics(self._pools)
+        self._metrics = Metrics(self._pools, self._server.websockets)
         self._listener: asyncio.Server | None = None
         self._closing: set[asyncio.Transport] = set()  # at the end: clients' connections
         self._admin: web.AppRunner | None = None

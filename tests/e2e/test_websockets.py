@@ -20,6 +20,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from tests.e2e.patience import wait_for
 from tests.e2e.stack import Stack
+from tests.e2e.wire import Connection
 
 
 @pytest.fixture
@@ -37,6 +38,23 @@ def close_of(client: ClientConnection) -> tuple[int, str]:
         client.recv(timeout=20)
     assert end.value.rcvd is not None, "no close frame came"
     return end.value.rcvd.code, end.value.rcvd.reason
+
+
+def test_open_ones_are_counted_by_function(fresh_stack: Callable[..., Stack]) -> None:
+    def config(url: str) -> str:
+        routes = "".join(f'[functions.{name}]\nurl = "{url}"\n' for name in ("one", "two"))
+        return routes + "".join(f'[[routes]]\npath = "/{name}"\nfunction = "{name}"\n' for name in ("one", "two"))
+
+    stack = fresh_stack("conversations.py:handler", environments=2, config=config)
+    with ExitStack() as clients:
+        for path in ("/one", "/one", "/two"):
+            clients.enter_context(dial(stack, path))
+        with Connection(("127.0.0.1", stack.admin_port)) as connection:
+            connection.request("GET", "/metrics")
+            text = connection.response().body.decode()
+        assert 'dialback_open_websockets{function="one"} 2.0' in text
+        assert 'dialback_open_websockets{function="two"} 1.0' in text
+    wait_for(lambda: stack.gauge("open_websockets") == 0)
 
 
 @pytest.mark.parametrize("message", ["", "grüße 🎉", b"", os.urandom(1 << 20), "ü" * (1 << 19)], ids=len)

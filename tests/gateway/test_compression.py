@@ -21,6 +21,7 @@ from gateway.compressors import CODINGS, Compressors
 from gateway.exchange import Exchange
 from gateway.limits import HttpLimits
 from gateway.metrics import Metrics
+from gateway.open_websockets import OpenWebSockets
 from gateway.request_log import access_fields
 from gateway.response_head import Pair, ResponseHead
 from gateway.sides import RequestHead
@@ -364,7 +365,7 @@ async def test_a_response_on_the_wire(coding: str, version: str, trailers: Any) 
     assert decoder(coding)(body) == TEXT
     assert exchange.state == "complete" and exchange.bytes_out == len(TEXT)
     assert access_fields(exchange)["bytes_out"] == len(body), "as the client got it"
-    metrics = Metrics({})
+    metrics = Metrics({}, OpenWebSockets())
     metrics.ended(exchange)
     assert f'response_bytes_total{{function="fake"}} {float(len(body))}'.encode() in metrics.exposition()
 
