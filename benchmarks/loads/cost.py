@@ -24,9 +24,9 @@ def run(bench: Bench) -> None:
     tables = {
         rate: Table(
             f"What LLM-like streams cost, {rate} a second",
-            f"{rate * seconds:.0f} streams in each round, which come as they come (Poisson, the same moments for both)"
-            " and last a second each: a piece every 50 ms, over which the code holds its thread for 2.5 ms. The real"
-            " gateway and the local Lambda; billed is what the REPORT lines say. One at a time is as on Lambda:"
+            f"About {rate * seconds:.0f} streams in each round, which come as they come (Poisson, the same moments for"
+            " both) and last a second each: a piece every 50 ms, over which the code holds its thread for 2.5 ms. The"
+            " real gateway and the local Lambda; billed is what the REPORT lines say. One at a time is as on Lambda:"
             f" `concurrency` 1, `linger` 0. {PLACES} at once: the default linger of 0.1 s. Both begin with warm"
             " environments.",
             (

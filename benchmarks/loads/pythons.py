@@ -51,7 +51,7 @@ def _loops(bench: Bench) -> None:
     table = Table(
         "Pythons and loops",
         "The gateway on each; the function's side and the clients are the same for all. Tiny: wrk, 32 connections,"
-        " quiet log. Bulk: one stream.",
+        " quiet log. Bulk: one stream. Three rounds.",
         (
             Column("tiny", "µs/request"),
             Column("download", "s/GiB", 3),
@@ -78,7 +78,7 @@ def _loops(bench: Bench) -> None:
                 first_byte(connection)
             wrk(one.port, 1, CONNECTIONS)
         table.samples = {one.name: {} for one in measured}
-        for one in bench.interleaved(measured):
+        for one in bench.interleaved(measured, 3):
             cost, count = bench.cost(one, wrk, one.port, bench.of(1, 2), CONNECTIONS)
             down, _ = bench.cost(one, download, one.port, size)
             up, _ = bench.cost(one, upload, one.port, size)
