@@ -180,7 +180,9 @@ class AppCall(ABC):
 
     async def _fail(self, error: BaseException) -> None:
         if self._has_begun:
-            raise error if isinstance(error, Exception) else AppError(f"the app raised {error!r}") from error
+            if isinstance(error, Exception):
+                raise error  # with the cause that it has
+            raise AppError(f"the app raised {error!r}") from error
         await answer_error(self._stream, error)
 
     @abstractmethod

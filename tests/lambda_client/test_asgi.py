@@ -549,6 +549,19 @@ def test_an_app_that_fails_is_named_and_its_response_ends(
     assert error in caplog.text
 
 
+def test_a_failure_keeps_its_own_cause(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await send(START)
+        try:
+            raise KeyError("inner")
+        except KeyError as error:
+            raise ValueError("outer") from error
+
+    outcome(app, "broken")
+    (error,) = [record.exc_info[1] for record in caplog.records if record.exc_info]
+    assert isinstance(error, ValueError) and isinstance(error.__cause__, KeyError)
+
+
 def test_the_environment_outlives_an_app_that_fails() -> None:
     async def app(scope: Any, receive: Receive, send: Send) -> None:
         await {"/exits": exits, "/raises": raises}.get(scope["path"], echo)(scope, receive, send)
