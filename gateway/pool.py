@@ -21,6 +21,7 @@ from gateway.exchange import Exchange
 from gateway.forecast import Forecast
 from gateway.invitations import Invitations
 from gateway.invoke.answer import Invoker
+from gateway.leases import Leases
 from gateway.places import Places
 from gateway.queue import Queue, Waiter
 from gateway.retry import Failure, Retries, backoff
@@ -53,7 +54,7 @@ class Pool:
         self.bonds = Bonds()
         self._keyring = keyring
         self._invitations = invitations
-        self._leases: dict[Link, Start] = {}
+        self._leases = Leases(self.bill)
         self._parked: set[Link] = set()  # whose environments are frozen, and may be thawed
         self._places = Places()
         self._queue = Queue(self.starts_changed)
@@ -61,8 +62,7 @@ class Pool:
         self._look: asyncio.TimerHandle | None = None  # at what waits for a place that was expected sooner than a start
         self._failures = 0  # since the last lease
         self._rests_until = 0.0  # on the loop's clock: no environment is started that nobody waits for
-        self._is_draining = False
-        self._is_stopped = False
+        self._is_draining = self._is_stopped = False
 
     # what can be seen of it
 
@@ -81,12 +81,11 @@ class Pool:
 
     @property
     def next_request(self) -> str | None:
-        waiter = self._least_tried()
-        return None if waiter is None else waiter.exchange.id.hex()
+        return waiter.exchange.id.hex() if (waiter := self._least_tried()) is not None else None
 
     @property
     def open_streams(self) -> int:
-        return sum(link.open_streams for link in self._leases)
+        return self._leases.streams
 
     # for ingress
 
@@ -126,7 +125,7 @@ class Pool:
 
     def lease_offered(self, link: Link, offer: ev.LeaseOffered) -> None:
         """Its invitation is checked and consumed; what waits is opened before LEASED."""
-        self._forget(link)
+        self._leases.end(link)
         try:
             if offer.places < 1:
                 raise DialRefused("used")
@@ -141,7 +140,7 @@ class Pool:
         self._parked.discard(link)
         for gone in self._rooms.came(link, start.began):
             self._unbind(gone)
-        aged = self._oldest_ageing()
+        aged = self._leases.oldest_ageing
         if not (link.open_streams or aged or self._is_wanted(start, link)):
             self.starts.finishes(start)
             self._parked.add(link)
@@ -169,15 +168,13 @@ class Pool:
             start.idle_since = self._loop.time()
 
     def link_parked(self, link: Link) -> None:
-        start = self._leases.get(link)
-        self._forget(link)
-        self._parked.add(link)
-        if start is not None:
+        if (start := self._leases.end(link)) is not None:
             self.starts.finishes(start)
+        self._parked.add(link)
         self.starts_changed()
 
     def link_ended(self, link: Link, reason: str) -> None:
-        self._forget(link)
+        self._leases.end(link)
         self._parked.discard(link)
         self._unbind(link)
         self.starts.session_ended(link.session.id, reason)
@@ -295,8 +292,7 @@ class Pool:
     def _open_on(self, link: Link, exchange: Exchange) -> None:
         start = self._leases[link]
         if start.idle_since is not None:
-            self.bill.idle += self._loop.time() - start.idle_since
-            start.idle_since = None
+            self._leases.busy(start)
         try:
             link.open(exchange)
             self.bill.streams += 1
@@ -322,7 +318,7 @@ class Pool:
         """No environment will take what waits, and none is started: the circuit is open, or its one trial serves those
         who came before."""
         breaker = self.starts.breaker
-        if any(not start.is_retired for start in self._leases.values()):
+        if not self._leases.are_all_retired:
             return False
         if self.starts.coming:
             return breaker.circuit is Circuit.HALF_OPEN and waiting >= (self.forecast.places or 1)
@@ -341,8 +337,7 @@ class Pool:
         overdue, later = (0, None) if start is None else self._queue.overdue(start)
         if later is not None:
             self._look_again(later)
-        busy = sum(link.open_streams for link, leased in self._leases.items() if not leased.is_retired)
-        return self.forecast.starts(len(self._queue), overdue, busy, start)
+        return self.forecast.starts(len(self._queue), overdue, self._leases.places_taken, start)
 
     def _needed_to_keep(self) -> int:
         """For `min_leased`."""
@@ -352,19 +347,11 @@ class Pool:
         if rest > 0:
             self._look_again(rest)
             return 0
-        return self.function.min_leased - self._kept
+        return self.function.min_leased - self._leases.kept
 
     def _needed_to_renew(self) -> int:
-        """To take over from those whose time is nearly up and who have work; those that are kept are missed already."""
-        if self._is_draining or not self.forecast.may_wait:
-            return 0
-        ageing = (start for start in self._leases.values() if start.is_ageing and not start.is_retired)
-        return sum(1 for start in ageing if not start.is_kept and start.idle_since is None)
-
-    @property
-    def _kept(self) -> int:
-        leases = self._leases.values()
-        return sum(1 for start in leases if start.is_kept and not start.is_ageing and not start.is_retired)
+        """To take over from those whose time is nearly up and who have work."""
+        return 0 if self._is_draining or not self.forecast.may_wait else self._leases.to_renew
 
     def _look_again(self, seconds: float) -> None:
         at = self._loop.time() + max(seconds, SHORTEST_LOOK)
@@ -387,24 +374,15 @@ class Pool:
         return is_awaited or self._needed_to_keep() > 0 or (self.function.linger > 0 and not self._is_draining)
 
     def _leased(self, link: Link, start: Start, seconds: float) -> None:
-        """It takes new streams for that long, and another one takes over before they are over."""
+        """It takes new streams for so long, and another one takes over in time."""
         start.is_kept = self._needed_to_keep() > 0
-        self._leases[link] = start
-        start.is_leased = True
-        start.leased_at = self._loop.time()
-        start.idle_since = None if link.open_streams else start.leased_at
+        self._leases.begin(link, start)
         lead = min(seconds * LONGEST_LEAD, RENEWAL_STARTS * (self.forecast.start(is_warm=False) or 0.0))
         start.timer = self._loop.call_later(seconds - lead, self._age, link, lead)
 
     def _linger(self, start: Start, remaining: float) -> float:
         """Seconds that it stays awake without a stream."""
-        if self._is_draining:
-            return 0.0
-        return remaining if start.is_kept else self.function.linger
-
-    def _oldest_ageing(self) -> Link | None:
-        """That a fresh lease takes over from."""
-        return next((link for link, start in self._leases.items() if start.is_ageing and not start.is_retired), None)
+        return 0.0 if self._is_draining else remaining if start.is_kept else self.function.linger
 
     def _age(self, link: Link, lead: float) -> None:
         start = self._leases[link]
@@ -420,16 +398,3 @@ class Pool:
         if not link.open_streams:
             self.starts.finishes(start)
         self.starts_changed()
-
-    def _forget(self, link: Link) -> None:
-        """The link's lease is over."""
-        start = self._leases.pop(link, None)
-        if start is None:
-            return
-        start.is_leased = False
-        now = self._loop.time()
-        self.bill.leased += now - start.leased_at
-        if start.idle_since is not None:
-            self.bill.idle += now - start.idle_since
-        if start.timer is not None:
-            start.timer.cancel()

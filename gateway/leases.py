@@ -1,0 +1,76 @@
+"""A function's leases: the links whose environments are awake, since when, and what they do with their time.
+
+Knows links and their starts. Who gets a lease, and when it takes no more, is the pool's to say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from gateway.bill import Bill
+from gateway.dialback import Link
+from gateway.starts import Start
+
+
+class Leases(dict[Link, Start]):
+    """Of one pool; begins and ends with it."""
+
+    def __init__(self, bill: Bill) -> None:
+        super().__init__()
+        self._bill = bill
+        self._loop = asyncio.get_running_loop()
+
+    def begin(self, link: Link, start: Start) -> None:
+        """Streams may be open on it already."""
+        self[link] = start
+        start.is_leased = True
+        start.leased_at = self._loop.time()
+        start.idle_since = None if link.open_streams else start.leased_at
+
+    def end(self, link: Link) -> Start | None:
+        """The link's, if it has one. Idempotent."""
+        start = self.pop(link, None)
+        if start is not None:
+            start.is_leased = False
+            self._bill.leased += self._loop.time() - start.leased_at
+            self.busy(start)
+            if start.timer is not None:
+                start.timer.cancel()
+        return start
+
+    def busy(self, start: Start) -> None:
+        """It is idle no longer."""
+        if start.idle_since is not None:
+            self._bill.idle += self._loop.time() - start.idle_since
+            start.idle_since = None
+
+    @property
+    def streams(self) -> int:
+        """Open on all of them."""
+        return sum(link.open_streams for link in self)
+
+    @property
+    def places_taken(self) -> int:
+        """Streams on those that take more when these have ended."""
+        return sum(link.open_streams for link, start in self.items() if not start.is_retired)
+
+    @property
+    def are_all_retired(self) -> bool:
+        """None takes a new stream."""
+        return all(start.is_retired for start in self.values())
+
+    @property
+    def kept(self) -> int:
+        """How many stay awake, used or not, for a while yet."""
+        return sum(1 for start in self.values() if start.is_kept and not start.is_ageing and not start.is_retired)
+
+    @property
+    def to_renew(self) -> int:
+        """How many have work and little time; those that are kept are missed already."""
+        ageing = (start for start in self.values() if start.is_ageing and not start.is_retired)
+        return sum(1 for start in ageing if not start.is_kept and start.idle_since is None)
+
+    @property
+    def oldest_ageing(self) -> Link | None:
+        """That a fresh lease takes over from."""
+        return next((link for link, start in self.items() if start.is_ageing and not start.is_retired), None)
