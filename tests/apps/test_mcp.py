@@ -104,6 +104,26 @@ async def test_a_tool_is_cancelled(stack: Stack, lag: Lag) -> None:
     assert sorted(delays)[1] < lag.allow(0.1), delays
 
 
+async def test_before_2026_a_cancel_finds_no_tool_without_sessions(stack: Stack) -> None:
+    """It is a message of its own, which belongs to nothing; the tool ends with its client."""
+    async with Client(f"{stack.url}/mcp", mode="legacy") as client:
+        call = Waiting(client, "not-found")
+        await asyncio.wait_for(call.where, 30)
+        await call.cancel()
+        await client.call_tool("add", {"a": 1, "b": 1})
+        await asyncio.sleep(0.3)
+        assert not stack.executions(call.name)
+    await noted(stack, call)
+
+
+def test_the_servers_default_host_is_its_own_machine_alone(stack: Stack) -> None:
+    for host, status in (("localhost:80", 406), ("gateway.example.com", 421)):
+        with stack.connect() as connection:
+            headers = (f"Host: {host}", "Content-Type: application/json")
+            connection.request("POST", "/mcp", *headers, body=b"{}", host=False)
+            assert connection.response().status == status
+
+
 async def test_progress_comes_while_the_tool_runs(stack: Stack, mode: str, lag: Lag) -> None:
     seen: list[tuple[float, float]] = []
 
