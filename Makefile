@@ -2,7 +2,7 @@
 #   PYTHON=/path/to/python   which Python to make .venv with (3.11, 3.12 or 3.13; default: the first one found)
 #   PORT=8080                where `make demo` serves
 #   ONCE=1                   `make demo` ends after the stream
-#   QUICK=1                  `make bench` takes about 3 minutes instead of 20
+#   QUICK=1                  `make bench` takes about 4 minutes instead of 22
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -34,7 +34,7 @@ test-all: install  ## every test: also the slow ones, fuzzing, containers, a bro
 	@scripts/check-pythons --all
 	@$(BIN)/python scripts/check-compose
 
-bench: install  ## Dialback beside nginx and others: benchmarks/RESULTS.md; QUICK=1: a look, about 3 minutes
+bench: install  ## Dialback beside nginx and others: benchmarks/RESULTS.md; QUICK=1: a look, about 4 minutes
 	@scripts/bench $(if $(QUICK),--quick)
 
 conformance: install  ## compare ASGI apps here and on uvicorn, write docs/conformance.md; fails on what is unexplained

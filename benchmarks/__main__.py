@@ -45,7 +45,7 @@ LOADS: Final = (
 def main() -> int:
     """Run what was asked for; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
-    parser.add_argument("--quick", action="store_true", help="about three minutes: fewer rounds, shorter loads")
+    parser.add_argument("--quick", action="store_true", help="about four minutes: fewer rounds, shorter loads")
     parser.add_argument("loads", nargs="*", metavar="LOAD", help=f"of {', '.join(LOADS)}; all of them without any")
     arguments = parser.parse_args()
     if unknown := set(arguments.loads) - set(LOADS):
