@@ -1,11 +1,12 @@
 """How many exchanges may be open, of each function and in all: what is beyond gets its answer at once.
 
-Knows numbers and names.
+Knows exchanges by their function's name.
 """
 
 from __future__ import annotations
 
 from gateway.errors import Problem
+from gateway.exchange import Exchange
 
 
 class Admission:
@@ -19,7 +20,7 @@ class Admission:
         """Open exchanges of all functions."""
 
     def open(self, function: str, most: int) -> Problem | None:
-        """Count one more, of at most so many of this function, until `close`; or say why it is one too many."""
+        """Count one more, of at most so many of this function, until it has `ended`; or say why it is one too many."""
         here = self._open.get(function, 0)
         if here >= most:
             return Problem("overloaded")
@@ -29,7 +30,7 @@ class Admission:
         self.total += 1
         return None
 
-    def close(self, function: str) -> None:
-        """One that was counted has ended."""
-        self._open[function] -= 1
+    def ended(self, exchange: Exchange) -> None:
+        """One that was counted."""
+        self._open[exchange.function] -= 1
         self.total -= 1

@@ -1,5 +1,6 @@
-"""One client's request: what its exchange does towards the client, and the task that gets it a place and moves its
-body.
+"""One client's request: what its exchange does towards the client, and what the client's connection does to it.
+
+Everything happens in the call that brings it; only a request that waits for a place has a task.
 
 Knows the exchange, its connection, and that a pool has places; of functions and links nothing.
 """
@@ -10,18 +11,15 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
-
-from aiohttp.streams import StreamReader
-from aiohttp.web import BaseRequest, StreamResponse
+from typing import Final, Protocol
 
 from gateway.admission import Admission
-from gateway.client_connection import CLOSE, CUT_SHORT, KEEP, connection_of
+from gateway.client_connection import CUT_SHORT, ReceivedRequest
 from gateway.client_websocket import ClientWebSocket
 from gateway.compressors import Compressors
 from gateway.deadlines import Deadlines
 from gateway.detached import Detached
-from gateway.errors import PoolRefusal, Problem, RequestRefused
+from gateway.errors import PoolRefusal, Problem
 from gateway.exchange import Exchange, RequestHead
 from gateway.limits import HttpLimits
 from gateway.response_head import ResponseHead
@@ -39,6 +37,9 @@ class FunctionPool(Protocol):
 
     @property
     def name(self) -> str: ...
+    def open_now(self, exchange: Exchange) -> bool:
+        """Give it a free place, if there is one; else `open` waits for it. Raises `PoolRefusal`."""
+
     async def open(self, exchange: Exchange) -> None:
         """Return when `exchange.stream_opened` was called; raises `PoolRefusal`. Cancelled when the client leaves
         meanwhile. Called again when the stream was given back."""
@@ -73,46 +74,54 @@ class Front(Protocol):
 
 
 class ClientRequest(ResponseWriter):
-    """One request on one connection: its exchange's hand towards the client, and the task that moves its body.
+    """One request on one connection: its exchange's hand towards the client.
 
     Begins when its head was accepted; ends when the response is with the transport, and the connection is ready for
     the next request or done with.
     """
 
     __slots__ = (
-        "exchange",
-        "_front",
-        "_connection",
-        "_content",
-        "_settled",
-        "_writable",
-        "_opening",
-        "_was_interrupted",
-        "_is_unwanted",
-        "_is_reading",
-        "_terms",
-        "_asks_upgrade",
-    )
+        "exchange", "_front", "_connection", "_content", "_destination", "_deadlines", "_opening", "_is_unwanted",
+        "_undrained", "_drain_timer", "_terms", "_asks_upgrade",
+    )  # fmt: skip
 
-    def __init__(self, front: Front, request: BaseRequest, head: RequestHead, transport: asyncio.Transport) -> None:
+    def __init__(self, front: Front, request: ReceivedRequest, head: RequestHead, transport: asyncio.Transport) -> None:
         self.exchange = Exchange(head, self) if head.websocket is None else WebSocketExchange(head, self)
+        message = request.message
         # After an upgrade that is ignored, or refused, nothing more is read: what was pipelined is lost in llhttp.
-        self._asks_upgrade = "upgrade" in request.headers
-        keep_alive = request.keep_alive and not self._asks_upgrade
+        self._asks_upgrade = "upgrade" in message.headers
+        keep_alive = not (message.should_close or self._asks_upgrade)
         loop = asyncio.get_running_loop()
         super().__init__(transport, loop, self.exchange.id.hex(), head.version != "1.0", keep_alive)
         self.awaits_continue = head.expects_continue
-        self.is_paused = connection_of(request).writing_paused
         self._front = front
-        self._connection = connection_of(request)
-        self._content: StreamReader = request.content
-        self._settled: asyncio.Future[None] = loop.create_future()
-        self._writable: asyncio.Future[None] | None = None
-        self._opening: asyncio.Task[Any] | None = None
-        self._was_interrupted = False
-        self._is_unwanted = False
-        self._is_reading = False
+        self._connection = request.connection
+        self.is_paused = request.connection.is_writing_paused
+        self._content = request.content
+        self._destination: Destination | None = None
+        self._deadlines: Deadlines | None = None
+        self._opening: asyncio.Task[None] | None = None  # while it waits for a place
+        self._is_unwanted = False  # what still comes of the body is nobody's
+        self._undrained = front.limits.drain_bytes
+        self._drain_timer: asyncio.TimerHandle | None = None  # from the response's end to the body's
         self._terms = Terms()
+
+    def begin(self) -> None:
+        """To the stream, if a place is free."""
+        exchange, front = self.exchange, self._front
+        exchange.on_end(front.on_end)
+        self._connection.current = self
+        try:
+            destination = self._destination = front.route(exchange.head)
+            if destination is None:
+                exchange.refused(Problem("no-route"))
+            elif front.is_draining:
+                exchange.refused(Problem("draining"))
+            else:
+                exchange.function = destination.pool.name
+                self._admit(destination)
+        except Exception:
+            self._mistake()
 
     # The exchange's hand towards the client, beside what ResponseWriter does
 
@@ -132,7 +141,7 @@ class ClientRequest(ResponseWriter):
         super().problem(problem, self.exchange.head.method == b"HEAD")
 
     def accept(self, headers: Headers) -> ClientWebSocket:
-        """The 101; the socket is the new protocol's from here on, and this task has nothing more to do."""
+        """The 101; the socket is the new protocol's from here on."""
         exchange, connection = self.exchange, self._connection
         assert isinstance(exchange, WebSocketExchange), "only its response can be an upgrade"
         websocket = ClientWebSocket(exchange, self._terms, self._front.limits, connection.websockets)
@@ -141,38 +150,52 @@ class ClientRequest(ResponseWriter):
         connection.hand_over(websocket, upgrade_head(exchange.offer.key, fields))
         if self._front.is_draining:
             websocket.go_away()
-        self._settle()
+        self._let_go()
         return websocket
 
     def upload_writable(self) -> None:
         """The stream takes request data again."""
-        if self._writable is not None and not self._writable.done():
-            self._writable.set_result(None)
+        self._pass_on()
 
     def upload_stopped(self) -> None:
         """The rest of the request is nobody's; while the response lasts it is read and dropped, lest the client
         block on it."""
         self._is_unwanted = True
-        self.upload_writable()
+        self._content.read_nowait()
 
     def returned(self) -> None:
-        """The exchange needs another stream."""
-        self._settle()
+        """The exchange needs another stream: how often is the pool's business."""
+        self._loop.call_soon(self._open_again)
 
     def ended(self) -> None:
-        """The exchange is over."""
+        """The exchange is over, or goes on without this side: leave the connection ready for the next request, or say
+        that it closes."""
         if self.compressor is not None:
             self.compressor.close()
-        if self._opening is not None and self._opening is not asyncio.current_task():
-            self._was_interrupted = True
-            self._opening.cancel()
-        self._settle()
+        self._let_go()
+        self.flush()
+        connection = self._connection
+        if connection.transport is None or self._transport.is_closing():
+            connection.finish(linger=False)
+        elif not self._content.is_eof():
+            if self.keep_alive:
+                self._drain_timer = self._loop.call_later(self._front.limits.drain, self._drained_too_long)
+                self._is_unwanted = True
+                self._drain()
+            else:
+                connection.finish(linger=True)
+        elif self.keep_alive and not self._front.is_draining:
+            connection.served()
+        else:
+            connection.finish(linger=self._asks_upgrade)
 
     # What the connection tells
 
     def client_gone(self, reason: str) -> None:
         """Nobody will read the response; whether the function goes on is its route's business."""
         exchange = self.exchange
+        if self._drain_timer is not None:
+            self._end_drain(is_done=False)
         if exchange.client is not self:
             return
         if self._outlives_client:
@@ -205,7 +228,8 @@ class ClientRequest(ResponseWriter):
     @property
     def is_body_awaited(self) -> bool:
         """It is the client's turn to send."""
-        return self._is_reading and not self.awaits_continue
+        stream = self.exchange.stream
+        return not (self.awaits_continue or self._content.is_eof()) and stream is not None and stream.is_writable
 
     @property
     def unsent(self) -> int:
@@ -223,9 +247,11 @@ class ClientRequest(ResponseWriter):
         if self._content.is_eof():
             return
         self.keep_alive = False
-        if self._is_unwanted:
+        if self._drain_timer is not None:
+            self._end_drain(is_done=False)
+        elif self._is_unwanted:
             return
-        if self.exchange.has_response_begun:
+        elif self.exchange.has_response_begun:
             self.exchange.client_gone("the request's body is not valid HTTP")
         else:
             self.exchange.refused(problem)
@@ -233,144 +259,124 @@ class ClientRequest(ResponseWriter):
     def stop(self) -> None:
         """The gateway stops, and has waited long enough."""
         self.keep_alive = False
+        if self._drain_timer is not None:
+            self._end_drain(is_done=False)
         self._give_up(Problem("draining"))
 
-    # The task
+    def body_arrived(self) -> None:
+        """Of the request, or what is behind it."""
+        if self._drain_timer is not None:
+            self._drain()
+        elif self._is_unwanted:
+            self._content.read_nowait()
+        elif self.exchange.head.has_body:
+            self._pass_on()
 
-    async def serve(self) -> StreamResponse:
-        """From the head to the connection's next request."""
-        exchange = self.exchange
-        exchange.on_end(self._front.on_end)
-        self._connection.serving(self)
-        try:
-            destination = self._front.route(exchange.head)
-            if destination is None:
-                exchange.refused(Problem("no-route"))
-            elif self._front.is_draining:
-                exchange.refused(Problem("draining"))
-            else:
-                exchange.function = destination.pool.name
-                await self._admitted(destination)
-            return await self._finish()
-        except Exception:
-            LOG.exception("request %s: the gateway's own mistake", exchange.id.hex())
-            self._give_up(Problem("internal"))
-            return await self._finish()
-        finally:
-            self.stop()  # for a task that was cancelled from outside
-            self._connection.served()
+    # Inside
 
-    async def _admitted(self, destination: Destination) -> None:
+    def _admit(self, destination: Destination) -> None:
         exchange, admission = self.exchange, self._front.admission
         terms = self._terms = destination.terms
         problem = admission.open(exchange.function, terms.max_exchanges)
         if problem is not None:
             exchange.refused(problem)
             return
-        exchange.on_end(lambda ended: admission.close(ended.function))
+        exchange.on_end(admission.ended)
         exchange.cancel_after = terms.cancel_after
         if terms.affinity is not None:
             exchange.tie = terms.affinity.tie(exchange.head.headers)
-        deadlines = Deadlines(exchange, self, terms, self._front.limits.body_rate)
+        self._deadlines = Deadlines(exchange, self, terms, self._front.limits.body_rate)
         try:
-            await self._exchange(destination.pool, deadlines)
-        finally:
-            deadlines.close()
+            is_open = destination.pool.open_now(exchange)
+        except PoolRefusal as refusal:
+            exchange.refused(refusal.problem)
+            return
+        if is_open:
+            self._opened()
+        else:
+            self._wait_for_place()
 
-    async def _exchange(self, pool: FunctionPool, deadlines: Deadlines) -> None:
-        while True:
-            await self._open(pool)
-            if not self._settled.done():
-                deadlines.opened()
-                await self._relay()
-            if self.exchange.is_ended or self.exchange.client is not self:
-                return
-            self._settled = self._loop.create_future()  # its stream was given back: how often is the pool's business
+    def _wait_for_place(self) -> None:
+        assert self._destination is not None, "it had one when it was admitted"
+        self._opening = self._loop.create_task(self._wait(self._destination.pool))
+        self._opening.add_done_callback(self._stopped_waiting)
 
-    async def _open(self, pool: FunctionPool) -> None:
-        """Get a stream. A client that leaves meanwhile cancels the waiting, since a pool need not look at the
-        exchange."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._opening = task
+    def _stopped_waiting(self, opening: asyncio.Task[None]) -> None:
+        if opening.cancelled():
+            self._give_up(Problem("draining"))  # if it was not `ended` that did it
+
+    async def _wait(self, pool: FunctionPool) -> None:
+        """For a place. `ended` cancels it, since a pool need not look at the exchange."""
         try:
             await pool.open(self.exchange)
         except PoolRefusal as refusal:
             self.exchange.refused(refusal.problem)
-        except asyncio.CancelledError:
-            # Ours to swallow only if `ended` did it, and nobody else as well.
-            if not self._was_interrupted or task.uncancel() > 0:
-                raise
+        except Exception:
+            self._mistake()
+        else:
+            self._opened()
         finally:
             self._opening = None
 
-    async def _relay(self) -> None:
-        """Until the exchange has ended or was returned; the response flows without this task."""
-        upload = self._loop.create_task(self._upload()) if self.exchange.head.has_body else None
-        try:
-            await self._settled
-        finally:
-            if upload is not None:
-                upload.cancel()
-                await asyncio.wait((upload,))
+    def _opened(self) -> None:
+        """It had a stream, and may have none any more."""
+        exchange = self.exchange
+        if exchange.stream is None or exchange.is_ended or exchange.client is not self:
+            return
+        assert self._deadlines is not None, "made before a place was asked for"
+        self._deadlines.opened()
+        if exchange.head.has_body:
+            self.body_arrived()
 
-    async def _upload(self) -> None:
+    def _open_again(self) -> None:
+        if self.exchange.client is self and not self.exchange.is_ended:
+            self._wait_for_place()
+
+    def _pass_on(self) -> None:
+        """What has come of the body, as far as the stream takes it. The reader holds the rest, and holds back the
+        client."""
         exchange, content = self.exchange, self._content
         stream = exchange.stream
-        assert stream is not None, "it runs on an open stream"
         try:
-            while True:
-                while not (stream.is_writable or self._is_unwanted):
-                    self._writable = self._loop.create_future()
-                    await self._writable
-                self._is_reading = True
-                data = await content.readany()
-                self._is_reading = False
-                end = content.at_eof()
-                exchange.request_data(data, end)
-                if end:
+            while stream is not None and exchange.is_request_open and stream.is_writable:
+                data = content.read_nowait()
+                end = content.is_eof()
+                if not (data or end):
                     return
-        except (ConnectionError, RuntimeError, RequestRefused):
-            self.client_gone("client left during its upload")
+                exchange.request_data(data, end)
         except Exception:
-            LOG.exception("request %s: the gateway's own mistake", exchange.id.hex())
-            self._give_up(Problem("internal"))
+            self._mistake()
 
-    async def _finish(self) -> StreamResponse:
-        """Leave the connection ready for the next request, or say that it closes."""
-        connection = self._connection
-        if connection.transport is None or self._transport.is_closing():
-            connection.close_in_time()
-            return CLOSE
-        self.flush()
-        if not self._content.is_eof() and not (self.keep_alive and await self._drain()):
-            self.keep_alive = False
-            await connection.linger()
-        elif self.keep_alive and not self._front.is_draining:
-            if connection.writing_paused:
-                await connection.settled()
-            return KEEP
-        elif self._asks_upgrade:
-            await connection.linger()
-        connection.close_in_time()
-        return CLOSE
+    def _drain(self) -> None:
+        """Read what comes of an upload that nobody wants any more, up to the limits."""
+        self._undrained -= len(self._content.read_nowait())
+        if self._undrained < 0:
+            self._end_drain(is_done=False)
+        elif self._content.is_eof():
+            self._end_drain(is_done=True)
 
-    async def _drain(self) -> bool:
-        """Read what is left of an upload that nobody wants; False: it is more than the limits."""
-        left = self._front.limits.drain_bytes
-        try:
-            async with asyncio.timeout(self._front.limits.drain):
-                while not self._content.at_eof():
-                    left -= len(await self._content.readany())
-                    if left < 0:
-                        return False
-        except (TimeoutError, ConnectionError, RuntimeError, RequestRefused):
-            return False
-        return True
+    def _drained_too_long(self) -> None:
+        self._end_drain(is_done=False)
 
-    def _settle(self) -> None:
-        if not self._settled.done():
-            self._settled.set_result(None)
+    def _end_drain(self, *, is_done: bool) -> None:
+        assert self._drain_timer is not None
+        self._drain_timer.cancel()
+        self._drain_timer = None
+        if is_done and self.keep_alive and not self._front.is_draining:
+            self._connection.served()
+        else:
+            self._connection.finish(linger=not is_done)
+
+    def _let_go(self) -> None:
+        """Of the pool and the clocks."""
+        if self._opening is not None and self._opening is not asyncio.current_task():
+            self._opening.cancel()
+        if self._deadlines is not None:
+            self._deadlines.close()
+
+    def _mistake(self) -> None:
+        LOG.exception("request %s: the gateway's own mistake", self.exchange.id.hex())
+        self._give_up(Problem("internal"))
 
     def _give_up(self, problem: Problem) -> None:
         """End what has not ended, from outside the exchange's own course."""

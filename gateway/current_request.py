@@ -10,6 +10,9 @@ from gateway.errors import Problem
 class CurrentRequest(Protocol):
     """What a connection tells the request that it is serving."""
 
+    def body_arrived(self) -> None:
+        """Something came: of its body, or of what is behind it."""
+
     def client_gone(self, reason: str) -> None: ...
     def half_closed(self) -> None:
         """The client sends nothing more, and may be reading."""

@@ -10,9 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 import structlog
-from aiohttp.web import BaseRequest, StreamResponse
 
-from gateway.client_connection import CLOSE
+from gateway.client_connection import ReceivedRequest
 from gateway.dialback import Link
 from gateway.errors import GatewayError
 from gateway.invitations import Invitations
@@ -69,20 +68,22 @@ class Endpoint:
         """Links that have not ended, parked ones among them."""
         return len(self._links)
 
-    async def handle(self, request: BaseRequest) -> StreamResponse:
+    def handle(self, request: ReceivedRequest) -> None:
         """The handler of `CONNECT_PATH`. Raises `RequestRefused` for what is no WebSocket upgrade."""
+        transport = request.connection.transport
         check_handshake(request)  # who is no WebSocket client is told so, in the gateway's usual form
         try:
-            if self._wants_certificate and not (request.transport and request.transport.get_extra_info("peercert")):
+            if self._wants_certificate and not (transport and transport.get_extra_info("peercert")):
                 raise DialRefused("certificate")
-            dial = read_dial(request.headers)
+            dial = read_dial(request.message.headers)
             link = self._admit(dial)
             socket = LinkSocket(link)
             link.attach(dial, socket)
         except DialRefused as refused:
             self._dialled(refused.reason)
-            self._limited.warning("dial.refused", reason=refused.reason, peer=request.remote)
-            return await _refuse(request, refused)
+            self._limited.warning("dial.refused", reason=refused.reason, peer=request.connection.peer[0])
+            _refuse(request, refused)
+            return
         if dial.epoch > 1:
             self._dialled("resumed")
             self._limited.warning("link.resumed", session=dial.session.hex(), epoch=dial.epoch)
@@ -90,16 +91,15 @@ class Endpoint:
             self._dialled("first")
         log.debug("link.dialled", session=dial.session.hex(), epoch=dial.epoch)
         try:
-            response = accept_websocket(request, socket)
+            accept_websocket(request, socket)
         except ConnectionError:
             link.socket_lost("gone before the upgrade")
-            return CLOSE
+            return
         except GatewayError:  # no handshake, or bytes before WELCOME: a broken peer, although it has the proof
             link.end("the upgrade was refused")
             raise
         self._sockets.add(socket)
         socket.gone.add_done_callback(lambda _: self._sockets.discard(socket))
-        return response
 
     def drain(self) -> None:
         """Refuse from now on whom no request waits for. Resumes go on."""
@@ -142,10 +142,10 @@ class Endpoint:
         del self._links[link.session.id]
 
 
-async def _refuse(request: BaseRequest, refused: DialRefused) -> StreamResponse:
+def _refuse(request: ReceivedRequest, refused: DialRefused) -> None:
     fields = (
         (REASON_HEADER.lower().encode(), refused.reason.encode()),
         (b"dialback-version", VERSION.encode()),
         (b"content-type", b"text/plain"),
     )
-    return await reply(request, refused.status, fields, f"{refused.reason}\n".encode())
+    reply(request, refused.status, fields, f"{refused.reason}\n".encode())

@@ -9,15 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from aiohttp.web import BaseRequest, StreamResponse
-
 from gateway.admission import Admission
-from gateway.client_connection import CLOSE, ClientServer, connection_of
+from gateway.client_connection import ClientConnection, ReceivedRequest
 from gateway.client_request import ClientRequest, Route
+from gateway.client_server import ClientServer
 from gateway.compressors import Compressors
 from gateway.errors import GatewayError, Problem, RequestRefused
 from gateway.exchange import Exchange
@@ -31,7 +30,7 @@ from gateway.upgrade import asks_websocket, read_offer
 
 LOG: Final = logging.getLogger("dialback.http")
 RESERVED: Final = RESERVED_PATH.encode("ascii")
-InternalHandler = Callable[[BaseRequest], Awaitable[StreamResponse]]
+InternalHandler = Callable[[ReceivedRequest], None]
 
 
 class Ingress:
@@ -63,35 +62,36 @@ class Ingress:
     def server(self) -> ClientServer:
         """The protocol factory for a listener. To stop: close the listener, `is_draining`, `close_idle`,
         `shutdown(seconds)`."""
-        return ClientServer(self._handle, self, self.limits)
+        return ClientServer(self, self.limits)
 
-    async def _handle(self, request: BaseRequest) -> StreamResponse:
-        connection = connection_of(request)
-        if connection.transport is None or connection.transport.is_closing():
-            return CLOSE
-        if connection.is_half_closed and request.content.is_eof():
-            return CLOSE  # it was whole, and its client has gone
+    def serve(self, request: ReceivedRequest) -> None:
+        """Judge it, and begin its exchange; or answer it."""
+        connection = request.connection
+        transport = connection.transport
+        if transport is None or transport.is_closing():
+            return connection.finish(linger=False)
         try:
             head = read_request_head(request, self.limits, self._forwarding)
             if connection.failure is not None and not request.content.is_eof():
                 raise RequestRefused(connection.failure)
             if head.path == RESERVED or head.path.startswith(RESERVED + b"/"):
-                return await self._handle_internal(request, head.path)
+                return self._serve_internal(request, head.path)
             if connection.is_surplus:
                 raise RequestRefused(Problem("gateway-full"))
             if asks_websocket(request):
                 head = replace(head, websocket=read_offer(request, self.limits.websocket_message))
         except GatewayError as error:
-            return await self.refuse(request, error.problem)
-        return await ClientRequest(self, request, head, connection.transport).serve()
+            self.refuse(connection, error.problem, request.message.method == "HEAD")
+        else:
+            ClientRequest(self, request, head, transport).begin()
 
-    async def _handle_internal(self, request: BaseRequest, path: bytes) -> StreamResponse:
+    def _serve_internal(self, request: ReceivedRequest, path: bytes) -> None:
         while path not in self._internal:
             path = path.rpartition(b"/")[0]
             if not path:
                 raise RequestRefused(Problem("no-route"))
         try:
-            return await self._internal[path](request)
+            self._internal[path](request)
         except GatewayError:
             raise
         except Exception:
@@ -104,15 +104,12 @@ class Ingress:
             self._has_been_full = True
             LOG.warning("%d connections are open: those beyond are refused (client.max_connections)", most)
 
-    async def refuse(self, request: BaseRequest, problem: Problem) -> StreamResponse:
+    def refuse(self, connection: ClientConnection, problem: Problem, is_head_request: bool = False) -> None:
         """Answer what never became an exchange, say so in the log at a bounded rate, and close."""
-        connection = connection_of(request)
         if connection.transport is not None:
             request_id = os.urandom(16).hex()
             loop = asyncio.get_running_loop()
             writer = ResponseWriter(connection.transport, loop, request_id, is_http11=True, keep_alive=False)
-            writer.problem(problem, is_head_request=request.method == "HEAD")
-            self._refusals.refused(problem, str(request.remote), request_id)
-            await connection.linger()
-            connection.close_in_time()
-        return CLOSE
+            writer.problem(problem, is_head_request)
+            self._refusals.refused(problem, connection.peer[0], request_id)
+        connection.finish(linger=True)

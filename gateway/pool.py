@@ -89,12 +89,9 @@ class Pool:
 
     # for ingress
 
-    async def open(self, exchange: Exchange) -> None:
-        """Return when the exchange has its stream. Raises `PoolRefusal` when it gets none. To be cancelled when its
-        client has left. Called again when the stream was given back."""
-        if exchange.given_back is not None:
-            await self._try_again(exchange, exchange.given_back)
-        else:
+    def open_now(self, exchange: Exchange, *, is_new: bool = True) -> bool:
+        """Give the exchange a free place, if there is one. Raises `PoolRefusal`."""
+        if is_new:
             self.retries.earn()
         if self._is_stopped:
             raise PoolRefusal(Problem("draining"))
@@ -102,9 +99,18 @@ class Pool:
         link = self._places.first() if bound is None else bound if bound in self._leases else None
         if link is not None:
             self._serve(link)  # those who were here before
-            if link.can_open:
-                self._open_on(link, exchange)
-                return
+        if is_open := link is not None and link.can_open:
+            self._open_on(link, exchange)
+        return is_open
+
+    async def open(self, exchange: Exchange) -> None:
+        """Return when the exchange, for which there was no place, has its stream. Raises `PoolRefusal` when it gets
+        none. To be cancelled when its client has left. Called again when the stream was given back."""
+        if exchange.given_back is not None:
+            await self._try_again(exchange, exchange.given_back)
+        if self.open_now(exchange, is_new=False):
+            return
+        bound = self.bonds.link(exchange)
         if self.waiting >= self.function.limits.max_queue:
             raise PoolRefusal(Problem("overloaded"))
         if self._is_hopeless(self.waiting):

@@ -10,15 +10,16 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from aiohttp.web import BaseRequest
+from aiohttp.http_writer import HttpVersion10, HttpVersion11
 
+from gateway.client_connection import ReceivedRequest
 from gateway.errors import Problem, RequestRefused
 from gateway.forwarding import Forwarding, is_clients_to_say, is_host
 from gateway.limits import HttpLimits
 from gateway.response_head import HOP_BY_HOP, Pair
 from gateway.sides import RequestHead
 
-VERSIONS: Final = {(1, 1): "1.1", (1, 0): "1.0"}
+VERSIONS: Final = {HttpVersion11: "1.1", HttpVersion10: "1.0"}
 #: llhttp also takes RTSP's and ICE's methods, in requests of those protocols, and says HTTP/1.0 of them.
 NOT_HTTP_METHODS: Final = frozenset(
     "SOURCE DESCRIBE ANNOUNCE SETUP PLAY PAUSE TEARDOWN GET_PARAMETER SET_PARAMETER REDIRECT RECORD FLUSH PRI".split()
@@ -30,19 +31,20 @@ FIELD_OVERHEAD: Final = len(": \r\n")
 LINE_END: Final = len("\r\n")
 
 
-def read_request_head(request: BaseRequest, limits: HttpLimits, forwarding: Forwarding) -> RequestHead:
+def read_request_head(request: ReceivedRequest, limits: HttpLimits, forwarding: Forwarding) -> RequestHead:
     """What goes to the function; raises `RequestRefused` with 400, 414, 417, 431, 501 or 505."""
-    version = VERSIONS.get((request.version.major, request.version.minor))
+    message, connection, has_body = request.message, request.connection, request.has_body
+    version = VERSIONS.get(message.version)
     if version is None:
         raise _refusal("version-not-supported")
-    method = request.method
+    method = message.method
     if method in NOT_HTTP_METHODS:
         raise _refusal("bad-request")
     if method == "CONNECT":
         raise _refusal("not-implemented", "CONNECT is not served.")
     # The parser decodes as UTF-8 with surrogates: this gives the client's bytes again.
-    sent_target = request.raw_path.encode("utf-8", "surrogateescape")
-    fields = [(name.lower(), value) for name, value in request.raw_headers]
+    sent_target = message.path.encode("utf-8", "surrogateescape")
+    fields = [(name.lower(), value) for name, value in message.raw_headers]
     _check_sizes(method, sent_target, fields, limits)
     target, authority = _origin_form(sent_target)
     named = dict(fields)
@@ -50,13 +52,7 @@ def read_request_head(request: BaseRequest, limits: HttpLimits, forwarding: Forw
     host = named.get(b"host", b"") if authority is None else authority
     if not is_host(host):
         raise _refusal("bad-request", "Host is not a host.")
-    origin = forwarding.origin(
-        fields,
-        _address(request.protocol.peername),
-        "https" if request.protocol.ssl_context else "http",
-        host,
-        _address(request.protocol.sockname)[1],
-    )
+    origin = forwarding.origin(fields, connection.peer, connection.scheme, host, connection.port)
     return RequestHead(
         method=method.encode("ascii"),
         target=target,
@@ -64,8 +60,8 @@ def read_request_head(request: BaseRequest, limits: HttpLimits, forwarding: Forw
         scheme=origin.scheme,
         client=origin.client,
         version=version,
-        has_body=request.body_exists,
-        expects_continue=_expects_continue(version, named, request.body_exists),
+        has_body=has_body,
+        expects_continue=_expects_continue(version, named, has_body),
     )
 
 
@@ -134,7 +130,3 @@ def _forwarded(fields: list[Pair], named: dict[bytes, bytes], authority: bytes |
         dropped |= {b"host"}
     kept = tuple([field for field in fields if field[0] not in dropped and is_clients_to_say(field[0])])
     return kept if authority is None else ((b"host", authority), *kept)
-
-
-def _address(peer: str | tuple[str, int, int, int] | tuple[str, int] | None) -> tuple[str, int]:
-    return (peer[0], peer[1]) if isinstance(peer, tuple) else ("", 0)

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from aiohttp import http_parser, web
 
+from gateway.client_connection import ReceivedRequest
 from gateway.client_request import Destination
 from gateway.config import Config
 from gateway.descriptors import files_for, open_files, room_for_clients
@@ -56,7 +57,6 @@ class Gateway:
         self._endpoint: Endpoint | None = None
         self._metrics = Metrics(self._pools, self._server.websockets)
         self._listener: asyncio.Server | None = None
-        self._closing: set[asyncio.Transport] = set()  # at the end: clients' connections
         self._admin: web.AppRunner | None = None
         self._open = 0  # exchanges
         self._closed_one = asyncio.Event()
@@ -173,8 +173,6 @@ class Gateway:
     async def _end(self, listener: asyncio.Server, until: float) -> None:
         """Step by step towards the outside; each may be repeated."""
         loop = asyncio.get_running_loop()
-        # aiohttp's own list of connections has no transports of those that close, and forgets them with `shutdown`.
-        self._closing |= set(self._server._connections.values())
         # Asked before `close`, or Python 3.11 does not wait at all.
         closed = asyncio.ensure_future(listener.wait_closed())
         try:
@@ -186,9 +184,7 @@ class Gateway:
                 await self._endpoint.stop()
             await self._server.shutdown(max(END_GRACE, until - loop.time()))
             await asyncio.wait({closed}, timeout=max(END_GRACE, until - loop.time()))
-            for transport in self._closing:  # of clients that have not taken their response in time
-                if _has_socket(transport):  # asyncio cannot abort what is closed
-                    transport.abort()
+            self._server.abort()  # clients that have not taken their response in time
             await asyncio.wait({closed}, timeout=END_GRACE)
         finally:
             closed.cancel()
@@ -196,9 +192,9 @@ class Gateway:
         if self._admin is not None:
             await self._admin.cleanup()
 
-    async def _dial(self, request: web.BaseRequest) -> web.StreamResponse:
+    def _dial(self, request: ReceivedRequest) -> None:
         assert self._endpoint is not None, "nothing is accepted before it is built"
-        return await self._endpoint.handle(request)
+        self._endpoint.handle(request)
 
     def _route(self, head: RequestHead) -> Destination | None:
         self._open += 1
@@ -237,11 +233,3 @@ class Gateway:
         return web.Response(
             body=self._metrics.exposition(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
         )
-
-
-def _has_socket(transport: asyncio.Transport) -> bool:
-    try:
-        raw = transport.get_extra_info("socket")
-    except AttributeError:  # asyncio's of TLS forgets all it had when it is closed a second time
-        return False
-    return raw is not None and raw.fileno() >= 0

@@ -12,9 +12,7 @@ import binascii
 import hashlib
 from typing import Final
 
-from aiohttp.web import BaseRequest, StreamResponse
-
-from gateway.client_connection import CLOSE, connection_of
+from gateway.client_connection import ReceivedRequest
 from gateway.errors import Problem, RequestRefused
 from gateway.response_head import NAME
 from gateway.response_writer import head_bytes
@@ -26,15 +24,14 @@ KEY_SIZE: Final = 16  # bytes, RFC 6455, section 4.1
 
 
 def accept_websocket(
-    request: BaseRequest, protocol: asyncio.Protocol | asyncio.BufferedProtocol, headers: Headers = ()
-) -> StreamResponse:
-    """Write the 101 and give the socket to `protocol`, without extensions or subprotocol; the handler returns the
-    result at once.
+    request: ReceivedRequest, protocol: asyncio.Protocol | asyncio.BufferedProtocol, headers: Headers = ()
+) -> None:
+    """Write the 101 and give the socket to `protocol`, without extensions or subprotocol.
 
-    Nothing is awaited in between, so a frame that follows the 101 at once reaches `protocol`;
-    `ClientConnection.hand_over` says in which order. Raises `RequestRefused` for what is not a WebSocket handshake.
+    A frame that follows the 101 at once reaches `protocol`; `ClientConnection.hand_over` says in which order, and what
+    it raises. Raises `RequestRefused` too for what is not a WebSocket handshake.
     """
-    return connection_of(request).hand_over(protocol, upgrade_head(check_handshake(request), headers))
+    request.connection.hand_over(protocol, upgrade_head(check_handshake(request), headers))
 
 
 def upgrade_head(key: bytes, headers: Headers) -> bytes:
@@ -45,38 +42,36 @@ def upgrade_head(key: bytes, headers: Headers) -> bytes:
     return head_bytes(101, fields)
 
 
-async def reply(request: BaseRequest, status: int, headers: Headers = (), body: bytes = b"") -> StreamResponse:
+def reply(request: ReceivedRequest, status: int, headers: Headers = (), body: bytes = b"") -> None:
     """A whole small answer, such as a refused dial; the connection closes after it."""
-    connection = connection_of(request)
+    connection = request.connection
     if connection.transport is not None:
         fields = (*headers, (b"content-length", b"%d" % len(body)), (b"connection", b"close"))
         connection.transport.write(head_bytes(status, fields) + body)
-        await connection.linger()
-        connection.close_in_time()
-    return CLOSE
+        connection.finish(linger=True)
 
 
-def asks_websocket(request: BaseRequest) -> bool:
+def asks_websocket(request: ReceivedRequest) -> bool:
     """Whether it says that it is a handshake; whether it is one is `read_offer`'s to say."""
-    return any(b"websocket" in value.lower() for name, value in request.raw_headers if name.lower() == b"upgrade")
+    return any("websocket" in value.lower() for value in request.message.headers.getall("upgrade", ()))
 
 
-def read_offer(request: BaseRequest, max_message: int) -> WebSocketOffer:
+def read_offer(request: ReceivedRequest, max_message: int) -> WebSocketOffer:
     """A client's handshake. Raises `RequestRefused` for what is none, of an old version too."""
     key = check_handshake(request)
-    names = [
-        name.strip() for value in request.headers.getall("sec-websocket-protocol", ()) for name in value.split(",")
-    ]
+    lists = request.message.headers.getall("sec-websocket-protocol", ())
+    names = [name.strip() for names in lists for name in names.split(",")]
     if len(set(names)) != len(names) or not all(NAME.fullmatch(name.encode("utf-8", "replace")) for name in names):
         raise RequestRefused(Problem("bad-request", "Sec-WebSocket-Protocol is no list of different names."))
     return WebSocketOffer(key, tuple(names), max_message)
 
 
-def check_handshake(request: BaseRequest) -> bytes:
+def check_handshake(request: ReceivedRequest) -> bytes:
     """Sec-WebSocket-Key; RFC 6455, section 4.2.1. Raises `RequestRefused` for what is not a WebSocket handshake."""
-    headers = request.headers
+    message = request.message
+    headers = message.headers
     options = {option.strip().lower() for value in headers.getall("connection", ()) for option in value.split(",")}
-    if request.method != "GET" or request.version != (1, 1) or request.body_exists:
+    if message.method != "GET" or message.version != (1, 1) or request.has_body:
         raise RequestRefused(Problem("bad-request", "A WebSocket begins with a GET of HTTP/1.1, without a body."))
     if headers.get("upgrade", "").lower() != "websocket" or "upgrade" not in options:
         raise RequestRefused(Problem("bad-request", "Upgrade: websocket and Connection: Upgrade are needed."))

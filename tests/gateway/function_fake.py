@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from gateway.client_connection import ClientServer
 from gateway.client_request import Destination
+from gateway.client_server import ClientServer
 from gateway.errors import PoolRefusal, Problem
 from gateway.exchange import Exchange, RequestHead
 from gateway.forwarding import Forwarding
@@ -125,19 +125,31 @@ class FakePool:
     def __call__(self, head: RequestHead) -> Destination:
         return Destination(self, self.terms)
 
+    def open_now(self, exchange: Exchange) -> bool:
+        self._enter(exchange)
+        if self.gate is None:
+            self._open(exchange)
+        return self.gate is None
+
     async def open(self, exchange: Exchange) -> None:
         if exchange.given_back is not None:
             exchange.retries += 1
             if exchange.retries > 2:
                 raise PoolRefusal(exchange.given_back.problem)
-        exchange.queued()
-        self.entered.set()
+            self._enter(exchange)
         if self.gate is not None:
             try:
                 await self.gate.wait()
             except asyncio.CancelledError:
                 self.left.set()
                 raise
+        self._open(exchange)
+
+    def _enter(self, exchange: Exchange) -> None:
+        exchange.queued()
+        self.entered.set()
+
+    def _open(self, exchange: Exchange) -> None:
         if self.refusal is not None:
             raise PoolRefusal(self.refusal)
         stream = FakeStream(exchange)

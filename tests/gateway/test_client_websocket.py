@@ -7,9 +7,8 @@ import gc
 import json
 
 import pytest
-from aiohttp.web import BaseRequest
 
-from gateway.client_connection import ClientConnection
+from gateway.client_connection import ClientConnection, ReceivedRequest
 from gateway.client_request import ClientRequest
 from gateway.limits import HttpLimits
 from gateway.response_head import Pair
@@ -518,7 +517,7 @@ async def test_a_client_that_does_not_answer_at_the_end_is_cut() -> None:
 
 async def test_websockets_count_as_connections() -> None:
     async with talking(HttpLimits(max_connections=1, linger=0.2, websocket_close=0.3)) as talk:
-        await eventually(lambda: talk.front.server.count == 1 and talk.front.server.connections == [])
+        await eventually(lambda: talk.front.server.count == 1 and talk.front.server.connections == set())
         assert parsed(await talk.front.ask(get()))[0] == 503
         talk.client.writer.close()
         await eventually(lambda: talk.front.server.count == 0)
@@ -539,5 +538,5 @@ async def test_nothing_of_the_request_and_no_task_is_kept() -> None:
         await eventually(lambda: len(asyncio.all_tasks()) == before)
         await eventually(lambda: not front.server.connections)
         gc.collect()
-        kept = (ClientRequest, ClientConnection, BaseRequest)
+        kept = (ClientRequest, ClientConnection, ReceivedRequest)
         assert [thing for thing in gc.get_objects() if isinstance(thing, kept)] == []

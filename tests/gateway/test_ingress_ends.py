@@ -322,15 +322,17 @@ async def test_a_connection_that_a_request_kept_closes_when_the_gateway_drains(h
         assert response.endswith(b"4\r\ndone\r\n0\r\n\r\n")
 
 
-async def test_a_handler_that_is_cancelled_lets_go_of_its_stream() -> None:
-    async with listening(FakePool()) as front:
+async def test_a_wait_for_a_place_that_is_cancelled_ends_its_request() -> None:
+    """As when the loop itself is stopped."""
+    pool = FakePool()
+    pool.gate = asyncio.Event()
+    async with listening(pool) as front:
         client = await front.connect()
         client.send(get())
-        stream = await front.pool.opened.get()
-        [connection] = front.server.connections
-        assert connection._task_handler is not None
-        connection._task_handler.cancel()
-        await stream.until(lambda: bool(stream.told))
+        await pool.entered.wait()
+        [waiting] = [task for task in asyncio.all_tasks() if "ClientRequest" in str(task.get_coro())]
+        waiting.cancel()
+        assert parsed(await client.head())[0] == 503
         assert (await front.ended.get()).is_ended
 
 

@@ -7,8 +7,10 @@ import json
 
 import pytest
 
+from gateway.client_connection import ReceivedRequest
 from gateway.limits import HttpLimits
 from gateway.terms import Terms
+from gateway.upgrade import reply
 from tests.gateway.function_fake import FakePool, answer, listening
 from tests.gateway.test_ingress_malformed import get, parsed
 
@@ -73,12 +75,8 @@ async def test_far_too_many_connections_are_not_even_answered() -> None:
 
 
 async def test_functions_may_dial_in_when_clients_have_all_connections() -> None:
-    from aiohttp.web import BaseRequest, StreamResponse
-
-    from gateway.upgrade import reply
-
-    async def links(request: BaseRequest) -> StreamResponse:
-        return await reply(request, 403)
+    def links(request: ReceivedRequest) -> None:
+        reply(request, 403)
 
     internal = {b"/_dialback/v1/connect": links}
     async with listening(FakePool(), limits=HttpLimits(max_connections=1), internal=internal) as front:

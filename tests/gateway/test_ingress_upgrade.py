@@ -5,21 +5,21 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import cast
 
 import pytest
-from aiohttp.web import BaseRequest, StreamResponse
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 from websockets.frames import Opcode
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
+from gateway.client_connection import ReceivedRequest
 from gateway.errors import GatewayError, Problem
 from gateway.limits import HttpLimits
 from gateway.upgrade import accept_websocket, reply
-from tests.gateway.function_fake import FakePool, Front, answer, listening
+from tests.gateway.function_fake import FakePool, Front, answer, eventually, listening
 from tests.gateway.test_ingress_malformed import UPGRADE, get, parsed
 
 PATH = b"/_dialback/v1/connect"
@@ -65,12 +65,10 @@ class Links:
     def __init__(self) -> None:
         self.accepted: list[Echo] = []
 
-    async def __call__(self, request: BaseRequest) -> StreamResponse:
-        await asyncio.sleep(0)  # as a handler that looks something up would
+    def __call__(self, request: ReceivedRequest) -> None:
         echo = Echo()
-        response = accept_websocket(request, echo, [(b"dialback-node", b"7")])
+        accept_websocket(request, echo, [(b"dialback-node", b"7")])
         self.accepted.append(echo)
-        return response
 
 
 def dial(front: Front, path: str = PATH.decode()) -> connect:
@@ -86,7 +84,7 @@ async def test_a_link_talks_and_the_server_forgets_it() -> None:
             assert await link.recv() == b"welcome"
             await link.send(bytes(1 << 20))
             assert await link.recv() == bytes(1 << 20)
-            assert front.server.connections == []
+            assert front.server.connections == set()
             await front.server.shutdown(1)  # is not its business any more
             await link.send(b"still here")
             assert await link.recv() == b"still here"
@@ -125,9 +123,9 @@ async def test_nothing_of_a_connection_is_left_behind() -> None:
         connections: list[weakref.ref[object]] = []
         inner = links.__call__
 
-        async def remembering(request: BaseRequest) -> StreamResponse:
-            connections.append(weakref.ref(request))
-            return await inner(request)
+        def remembering(request: ReceivedRequest) -> None:
+            connections.append(weakref.ref(request.connection))
+            inner(request)
 
         front.ingress._internal[PATH] = remembering
         tasks = len(asyncio.all_tasks())
@@ -170,8 +168,8 @@ async def test_bytes_before_the_101_are_refused() -> None:
 
 
 async def test_a_refused_dial_says_why() -> None:
-    async def refusing(request: BaseRequest) -> StreamResponse:
-        return await reply(request, 409, [(b"dialback-reason", b"superseded")], b"no\n")
+    def refusing(request: ReceivedRequest) -> None:
+        reply(request, 409, [(b"dialback-reason", b"superseded")], b"no\n")
 
     async with listening(FakePool(), internal={PATH: refusing}) as front:
         with pytest.raises(InvalidStatus) as refusal:
@@ -182,18 +180,22 @@ async def test_a_refused_dial_says_why() -> None:
     assert "server" not in response.headers
 
 
-def raising(error: Exception) -> Callable[[BaseRequest], Awaitable[StreamResponse]]:
-    async def handler(request: BaseRequest) -> StreamResponse:
-        raise error
+def raising(error: Callable[[], Exception]) -> Callable[[ReceivedRequest], None]:
+    def handler(request: ReceivedRequest) -> None:
+        raise error()
 
     return handler
 
 
 @pytest.mark.parametrize(
     ("error", "status"),
-    [(GatewayError(Problem("draining")), 503), (ZeroDivisionError("secret"), 500), (TimeoutError(), 500)],
+    [
+        (lambda: GatewayError(Problem("draining")), 503),
+        (lambda: ZeroDivisionError("secret"), 500),
+        (TimeoutError, 500),
+    ],
 )
-async def test_a_handler_that_fails(error: Exception, status: int) -> None:
+async def test_a_handler_that_fails(error: Callable[[], Exception], status: int) -> None:
     async with listening(FakePool(), internal={PATH: raising(error)}, limits=HttpLimits(linger=0.3)) as front:
         response = await front.ask(get(b"GET " + PATH + b" HTTP/1.1"))
         assert parsed(response)[0] == status
@@ -205,33 +207,25 @@ async def test_a_protocol_that_fails_at_once_leaves_no_socket() -> None:
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             raise ZeroDivisionError
 
-    async def handler(request: BaseRequest) -> StreamResponse:
-        return accept_websocket(request, Broken())
+    def handler(request: ReceivedRequest) -> None:
+        accept_websocket(request, Broken())
 
     async with listening(FakePool(), internal={PATH: handler}) as front:
         response = await front.ask(get(b"GET " + PATH + b" HTTP/1.1", UPGRADE))
     assert response.startswith(b"HTTP/1.1 101 ")
 
 
-async def test_a_client_that_leaves_during_its_handshake() -> None:
-    entered, leave = asyncio.Event(), asyncio.Event()
-
-    async def slow(request: BaseRequest) -> StreamResponse:
-        entered.set()
-        await leave.wait()
-        return accept_websocket(request, Echo())
-
-    async with listening(FakePool(), internal={PATH: slow}) as front:
+async def test_a_client_that_has_left_before_its_handshake_is_accepted() -> None:
+    asked: list[ReceivedRequest] = []
+    async with listening(FakePool(), internal={PATH: asked.append}) as front:
         client = await front.connect()
         client.send(get(b"GET " + PATH + b" HTTP/1.1", UPGRADE))
-        await entered.wait()
+        await eventually(lambda: bool(asked))
         await client.close()
-        [connection] = front.server.connections
-        for _ in range(10):  # turns of the loop, for the end of the socket to be read
-            await asyncio.sleep(0)
-        assert connection.transport is None
-        leave.set()
-        await asyncio.sleep(0)
+        await eventually(lambda: asked[0].connection.transport is None)
+        with pytest.raises(ConnectionResetError):
+            accept_websocket(asked[0], Echo())
+        assert front.server.connections == set()
         other = await front.connect()
         other.send(get(b"GET /_dialback/other HTTP/1.1"))
         assert parsed(await other.rest())[0] == 404

@@ -82,8 +82,8 @@ async def test_an_upload_is_held_back_while_the_stream_is_full() -> None:
         assert len(stream.body) <= before + (256 << 10)  # what one read had brought already
         while not stream.has_ended:  # a function that takes some, and then waits
             stream.is_writable = True
-            stream.exchange.writable()
             stream.changed.clear()
+            stream.exchange.writable()
             await stream.changed.wait()
             stream.is_writable = False
             await asyncio.sleep(0)
