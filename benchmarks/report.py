@@ -35,7 +35,7 @@ def _head(bench: Bench, seconds: float, broken: list[str]) -> Iterator[str]:
     yield ""
     yield f"<!-- Written by `make bench`. --> {day}, {kind}, {seconds / 60:.0f} minutes."
     yield ""
-    yield f"![CPU over nginx's]({PLOT})"
+    yield f"![CPU over nginx's; what is billed over one at a time]({PLOT})"
     yield ""
     yield f"- Machine: {_processor()}, {os.cpu_count()} cores, {_memory():.0f} GiB, Linux {platform.release()}"
     named = ", ".join(f"{name} {version}" for name, version in subject.versions().items())
