@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from functools import partial
@@ -18,6 +17,7 @@ from lambda_client.buffered import BufferedStream
 from lambda_client.fields import Pairs, encode_fields
 from lambda_client.handler import LambdaHandler, check_app
 from lambda_client.lifespan import AppLifespan
+from lambda_client.place import log_failure
 from lambda_client.plain import StreamRunner, answer_error
 from lambda_client.request import Request, set_current_request
 from lambda_client.response import PIECE_SIZE
@@ -25,8 +25,6 @@ from lambda_client.stream import ClientDisconnected, Stream
 
 if TYPE_CHECKING:
     from lambda_client.plain import Environment, Handler
-
-LOG = logging.getLogger("dialback")
 
 #: Streams of one environment. Code on an event loop waits for most of its time: ten such requests fill the processor
 #: that a function of 1 769 MB has. More would only slow one another, where a further environment has its own.
@@ -89,7 +87,7 @@ class AsgiRunner(StreamRunner):
     """Runs an app against streams. Begins and ends with the environment."""
 
     def __init__(self, app: App, root_path: str) -> None:
-        self._app = app
+        self.fn = app
         self._root_path = root_path
 
     async def serve(self, stream: Stream, environment: Environment) -> None:
@@ -103,7 +101,7 @@ class AsgiRunner(StreamRunner):
             call = WebSocketCycle(stream, scope)
         else:
             call = Cycle(stream, environment, scope)
-        await call.run(self._app)
+        await call.run(self.fn)
 
 
 def build_scope(request: Request, stream: Stream, root_path: str) -> Scope:
@@ -164,7 +162,7 @@ class AppCall(ABC):
         error = task.result()
         if self._is_left:
             if error is not None and not isinstance(error, asyncio.CancelledError):
-                LOG.error("request %s: the app failed after its client had left", self._stream.id, exc_info=error)
+                log_failure(self._stream, f"the app failed after its client had left: {type(error).__name__}", error)
         elif error is not None:
             await self._fail(error)
 
@@ -175,7 +173,7 @@ class AppCall(ABC):
         except BaseException as error:
             return error
         if result is not None:
-            return AppError(f"an ASGI app returns None, not {type(result).__name__}")
+            return AppError(f"an ASGI app returns None, not {type(result).__name__}: what it has to say goes to `send`")
         return None if self._is_left else await self._returned()
 
     async def _fail(self, error: BaseException) -> None:
@@ -229,7 +227,9 @@ class Cycle(AppCall):
     async def _returned(self) -> BaseException | None:
         if self._state == "complete":
             return None
-        return AppError(f"the app returned {'before the end of its' if self._has_begun else 'without a'} response")
+        if self._has_begun:
+            return AppError("the app returned before the end of its response: its last message has no `more_body`")
+        return AppError("the app returned without a response: `http.response.start` comes first, then the body")
 
     # For the app
 

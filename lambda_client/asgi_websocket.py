@@ -9,16 +9,13 @@ close frame (1006).
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 
 from lambda_client.asgi import AppCall, AppError, Message, Scope, header_fields
+from lambda_client.place import log_failure
 from lambda_client.stream import Closed, Stream, WebSocketClosed
 from lambda_client.websocket import Messages, WebSocket, accept
 
-LOG = logging.getLogger("dialback")
-
-_CLOSED_BY_APP = 1005  # what uvicorn tells the app of a close of its own
 _SCHEMES = {"http": "ws", "https": "wss"}
 _HANDSHAKE = [(b"connection", b"Upgrade"), (b"upgrade", b"websocket")]  # not on the link; Engine.IO goes by them
 
@@ -56,7 +53,8 @@ class WebSocketCycle(AppCall):
         if self._websocket is not None:
             await self._messages.settle()
         elif self._state != "closed":
-            return AppError(f"the app returned {'before the end of' if self._has_begun else 'without'} its answer")
+            how = "before the end of its" if self._has_begun else "without an"
+            return AppError(f"the app returned {how} answer: `websocket.accept`, `websocket.close` or a whole response")
         return None
 
     async def _fail(self, error: BaseException) -> None:
@@ -67,7 +65,9 @@ class WebSocketCycle(AppCall):
             await super()._fail(error)
         else:
             if not isinstance(error, WebSocketClosed):
-                LOG.error("request %s: the app failed after its WebSocket was closed", self._stream.id, exc_info=error)
+                log_failure(
+                    self._stream, f"the app failed after its WebSocket was closed: {type(error).__name__}", error
+                )
             await self._messages.settle()
 
     # For the app
@@ -87,8 +87,7 @@ class WebSocketCycle(AppCall):
                     closed = Closed(error.code, error.reason)
                 else:
                     return {"type": "websocket.receive", "text" if isinstance(message, str) else "bytes": message}
-        code = _CLOSED_BY_APP if self._state == "closed" and self._websocket is not None else closed.code
-        return {"type": "websocket.disconnect", "code": code, "reason": closed.reason}
+        return {"type": "websocket.disconnect", "code": closed.code, "reason": closed.reason}
 
     async def send(self, message: Message) -> None:
         """Answer the handshake, send or close; returns when there is room for more.

@@ -168,6 +168,7 @@ class Environment:
             oldest.close("other nodes were used since")
 
     async def _serve(self, stream: Any) -> None:
+        stream.code = self._handler.fn
         self._watchdog.begin(stream)
         try:
             await self._handler.serve(stream, self)

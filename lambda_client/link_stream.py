@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from lambda_client.place import log_failure, place_of
 from lambda_client.response import await_advice
 from lambda_client.stream import ClientDisconnected, LambdaContext, LengthMismatch, Pair, Stream
 from lambda_client.wire import events, frames
@@ -184,16 +185,16 @@ class LinkStream(Stream):
         except asyncio.CancelledError:
             if not self.is_cancelled:
                 LOG.exception("request %s: the handler's code was cancelled from within", self.id)
-        except (KeyboardInterrupt, SystemExit):
+        except KeyboardInterrupt:
             self._end(code)
             raise
         except LengthMismatch as error:
             code = frames.Code.MISMATCH
-            LOG.error("request %s: %s", self.id, error)
-        except BaseException as error:
+            LOG.error("request %s: %s%s", self.id, error, place_of(error, self.code))
+        except BaseException as error:  # `SystemExit` among them: others are served here
             if not self.is_cancelled:
                 said = ": ".join(filter(None, (type(error).__name__, await_advice(error))))
-                LOG.exception("request %s: the handler raised %s", self.id, said)
+                log_failure(self, f"the handler raised {said}", error)
         # Code that took the end of its time for the end of its response has ended it well.
         has_ended_well = code is frames.Code.NO_ERROR and not self._is_forsaken
         self._end(self._code if self.is_cancelled and not has_ended_well else code)

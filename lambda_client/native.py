@@ -244,7 +244,7 @@ class NativeRunner(StreamRunner):
     """Runs the function against streams. Begins and ends with the environment."""
 
     def __init__(self, fn: Callable[[Any, Any, Any], Any], *, is_async: bool) -> None:
-        self._fn = fn
+        self.fn = fn
         self._is_async = is_async
 
     async def serve(self, stream: Stream, environment: Environment) -> None:
@@ -261,7 +261,7 @@ class NativeRunner(StreamRunner):
     def _in_thread(self, event: Any, context: Any, run: ThreadRun) -> Prepared:
         response_stream = ResponseStream(_ThreadTarget(run))
         try:
-            self._fn(event, response_stream, context)
+            self.fn(event, response_stream, context)
         except BaseException:
             response_stream.break_off()
             raise
@@ -285,10 +285,12 @@ class NativeRunner(StreamRunner):
     async def _call(self, event: Any, context: Any, run: LoopRun) -> None:
         response_stream = AsyncResponseStream(run)
         try:
-            await self._fn(event, response_stream, context)
+            await self.fn(event, response_stream, context)
             response_stream.close()
-        except BaseException:
+        except BaseException as error:
             response_stream.break_off()
+            if isinstance(error, SystemExit):  # which a task of its own would not keep to itself
+                raise RuntimeError(f"the handler raised {error!r}") from error
             raise
         finally:
             run.end()

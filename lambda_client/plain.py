@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from functools import partial
@@ -17,6 +16,7 @@ from lambda_client.body import SyncBody
 from lambda_client.buffered import BufferedStream
 from lambda_client.event import EVENT_BODY_LIMIT, build_event, is_http
 from lambda_client.fields import encode_fields
+from lambda_client.place import log_failure
 from lambda_client.request import Request, SyncRequest, set_current_request
 from lambda_client.response import Prepared, Response, encode_piece, prepare, prepare_lambda, type_of_piece
 from lambda_client.stream import BODYLESS_STATUSES, LambdaContext, NoWebSocket, Stream, WebSocketClosed
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
 
 _T = TypeVar("_T")
-
-LOG = logging.getLogger("dialback")
 
 _ERROR = b"Internal Server Error"
 _TOO_LARGE = (
@@ -48,6 +46,8 @@ class Environment(Protocol):
 
 class Handler(Protocol):
     """What runs the user's code: one class for each kind of code."""
+
+    fn: Callable[..., Any]
 
     async def serve(self, stream: Stream, environment: Environment) -> None:
         """Run the code for one request and send its response. Raises whatever the code raises."""
@@ -226,7 +226,7 @@ async def refuse_websocket(stream: Stream) -> bool:
 
 async def answer_error(stream: Stream, error: BaseException) -> None:
     """Log what an app raised before its response, and send the response that servers send then."""
-    LOG.error("request %s: the app raised %s", stream.id, type(error).__name__, exc_info=error)
+    log_failure(stream, f"the app raised {type(error).__name__}", error)
     length = str(len(_ERROR)).encode()
     stream.begin(500, [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", length)])
     await stream.send(_ERROR, ends=True)

@@ -73,6 +73,7 @@ class Stream(ABC):
         self.is_cancelled = False
         self.is_abandoned = False  # cancelled, and not waited for any longer
         self.has_finished = False
+        self.code: object = None  # the user's, that runs
         self._left: int | None = None  # bytes of the declared Content-Length that are still to come
         self.is_bodyless = opening.method == b"HEAD"
 
@@ -130,9 +131,7 @@ class Stream(ABC):
         if self._left is not None:
             self._left -= len(data)
             if self._left < 0 or (ends and self._left):
-                raise LengthMismatch(
-                    f"the body is {abs(self._left)} bytes {'over' if self._left < 0 else 'short of'} its Content-Length"
-                )
+                raise LengthMismatch(_mismatch(self._left))
         self.has_finished = ends
         await self._send(data, ends)
 
@@ -141,7 +140,7 @@ class Stream(ABC):
         if self.has_finished:
             return
         if self._left:
-            raise LengthMismatch(f"the body is {self._left} bytes short of its Content-Length")
+            raise LengthMismatch(_mismatch(self._left))
         self._finish(list(trailers))
         self.has_finished = True
 
@@ -153,3 +152,8 @@ class Stream(ABC):
 
     @abstractmethod
     def _finish(self, trailers: list[Pair]) -> None: ...
+
+
+def _mismatch(left: int) -> str:
+    how = f"{abs(left)} bytes {'over' if left < 0 else 'short of'} its Content-Length"
+    return f"the body is {how}: count bytes, not characters, or leave it out"

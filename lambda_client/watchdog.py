@@ -14,11 +14,10 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from lambda_client.place import users_part
 from lambda_client.request import CURRENT_REQUEST
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from lambda_client.stream import Stream
 
 LOG = logging.getLogger("dialback")
@@ -135,7 +134,7 @@ class Watchdog:
         if frame is None:  # the thread has ended
             return
         whose = _request_of(asyncio.current_task(self._loop), waiting)
-        place, stack = _users_part(frame)
+        place, stack = users_part(frame)
         LOG.error(
             "%sthe event loop is blocked, for %.1f s so far, %s %s. %s\nRequests that wait for it: %s\n%s",
             f"request {whose}: " if whose else "",
@@ -157,26 +156,3 @@ def _request_of(task: asyncio.Task[Any] | None, waiting: list[Stream]) -> str:
     get_context = getattr(task, "get_context", None)  # of Python 3.12 and newer
     request = get_context().get(CURRENT_REQUEST) if get_context is not None else None
     return "" if request is None else request.id
-
-
-def _users_part(innermost: FrameType) -> tuple[str, str]:
-    """Where in the user's own code the call is that does not return; and the stack from the user's code on."""
-    frames: list[tuple[FrameType, int]] = []
-    frame: FrameType | None = innermost
-    while frame is not None and (_module(frame), frame.f_code.co_name) != ("asyncio.events", "_run"):
-        frames.append((frame, frame.f_lineno))  # which may go on while we look at it
-        frame = frame.f_back
-
-    import traceback
-    from importlib.metadata import packages_distributions
-
-    others = {*packages_distributions(), *sys.stdlib_module_names, "lambda_client", "protocol"}
-    users = [index for index, (one, _) in enumerate(frames) if _module(one).partition(".")[0] not in others]
-    users = users or [0, len(frames) - 1]
-    where, line = frames[users[0]]
-    lines = traceback.StackSummary.extract(iter(frames[users[-1] :: -1]))
-    return f"{where.f_code.co_filename}:{line} in {where.f_code.co_name}", "".join(lines.format()).rstrip()
-
-
-def _module(frame: FrameType) -> str:
-    return str(frame.f_globals.get("__name__"))

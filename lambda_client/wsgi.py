@@ -57,14 +57,14 @@ class WsgiRunner(StreamRunner):
     """Runs an app against streams. Begins and ends with the environment."""
 
     def __init__(self, app: App, *, is_threaded: bool) -> None:
-        self._app = app
+        self.fn = app
         self._is_threaded = is_threaded
 
     async def serve(self, stream: Stream, environment: Environment) -> None:
         if await refuse_websocket(stream):
             return
         environ = build_environ(sync_request(stream, environment), stream, is_threaded=self._is_threaded)
-        call = partial(_call, self._app, environ)
+        call = partial(_call, self.fn, environ)
         await run_in_thread(stream, environment, call, partial(_deliver, stream))
 
 
@@ -103,7 +103,7 @@ def build_environ(request: SyncRequest, stream: Stream, *, is_threaded: bool) ->
 async def _deliver(stream: Stream, run: ThreadRun) -> None:
     try:
         prepared = await run.prepared
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         await answer_error(stream, error)
         return
     stream.begin(prepared.status, prepared.headers)
@@ -117,7 +117,9 @@ async def _deliver(stream: Stream, run: ThreadRun) -> None:
 def _call(app: App, environ: dict[str, Any], run: ThreadRun) -> Prepared:
     """Call the app and take its iterable to the end, in the thread."""
     response = WsgiResponse(run)
-    iterable = app(environ, response.start)
+    iterable: Any = app(environ, response.start)
+    if iterable is None or isinstance(iterable, str):
+        raise TypeError(f"a WSGI app returns an iterable of bytes, not {type(iterable).__name__}")
     try:
         for data in iterable:
             if run.is_stopped:

@@ -131,7 +131,7 @@ def test_what_the_app_is_told_of_its_own_close() -> None:
     app = App(receive_one, ACCEPT, {"type": "websocket.close"}, receive_one)
     with talking(app) as ws:
         assert list(ws) == [] and ws.closed == (1000, "")
-    assert app.told[1:] == [{"type": "websocket.disconnect", "code": 1005, "reason": ""}]
+    assert app.told[1:] == [{"type": "websocket.disconnect", "code": 1000, "reason": ""}]
 
 
 START = {"type": "websocket.http.response.start", "status": 401, "headers": [(b"x-why", b"because")]}

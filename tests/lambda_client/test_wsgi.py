@@ -345,7 +345,7 @@ def returns_nothing(environ: Any, start_response: Start) -> Any:
         (has_an_interim_status, "200 to 599, not 100"),
         (names_a_header_in_bytes, "names and values of WSGI headers are str"),
         (splits_the_head, "CR, LF or NUL"),
-        (returns_nothing, "'NoneType' object is not iterable"),
+        (returns_nothing, "a WSGI app returns an iterable of bytes, not NoneType"),
     ],
 )
 def test_a_failure_before_the_first_bytes_is_a_500(app: Any, error: str, caplog: pytest.LogCaptureFixture) -> None:
