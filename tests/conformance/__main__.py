@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 
 from tests.conformance import servers
-from tests.conformance.cases import CASES
 from tests.conformance.table import DOCUMENT, compare, render, unused
+from tests.conformance.websocket_cases import ALL_CASES as CASES
 
 
 def main() -> int:

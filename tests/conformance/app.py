@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dialback import asgi_handler
+from tests.conformance import websocket_app
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -34,14 +35,14 @@ async def app(scope: Scope, receive: Receive, send: Send) -> Any:
     if scope["type"] == "lifespan":
         await live(scope, receive, send)
         return None
-    assert scope["type"] == "http", scope["type"]
     name, _, key = scope["path"].removeprefix("/").partition("/")
     if name == "seen":
         await whole(send, json.dumps(SEEN.get(key, [])).encode())
         return None
     seen = SEEN.setdefault(key.partition("/")[0], [])
     try:
-        return await BEHAVIOURS[name](scope, receive, send, seen)
+        serve = websocket_app.serve if scope["type"] == "websocket" else BEHAVIOURS[name]
+        return await serve(scope, receive, send, seen)
     except BaseException as error:
         seen.append(f"raised {'RuntimeError' if isinstance(error, RuntimeError) else type(error).__name__}")
         raise

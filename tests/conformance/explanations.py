@@ -70,4 +70,36 @@ EXPLANATIONS = (
         ("a value with a line end", "a name with a space", "a status of text", "status 600"),
         "The app is told with the exception that Python has for it; uvicorn raises what its lookup happens to raise.",
     ),
+    Explanation(
+        ("headers",),
+        ("closed before it is accepted", "a refusal with status and body"),
+        "uvicorn puts a Content-Type of its own into a refusal, also into one that the app has written.",
+    ),
+    Explanation(
+        ("close", "app"),
+        ("one too large", "text that is no UTF-8", "a close of one byte"),
+        "The words of a close's reason are each server's own. After any end that was not the app's, `send` raises an "
+        "OSError here, as the specification has it (2.4), and a second close does nothing; uvicorn raises a "
+        "RuntimeError where the end was its own.",
+    ),
+    Explanation(
+        ("app",),
+        ("the client vanishes", "the client vanishes in a message"),
+        "No close frame came, which is 1006 (RFC 6455, section 7.1.5); 1005 would be one without a code.",
+    ),
+    Explanation(
+        ("app",),
+        ("receives when the client has closed",),
+        "What the app is told of the end is the same each time that it asks.",
+    ),
+    Explanation(
+        ("close",),
+        ("raises when it is open", "returns when it is open"),
+        "An app that returns has closed with 1000, one that raises with 1011. uvicorn cuts the connection.",
+    ),
+    Explanation(
+        ("app",),
+        ("sends a number",),
+        "The app is told what a message is; uvicorn raises what its own code happens to.",
+    ),
 )

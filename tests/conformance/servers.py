@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.conformance.cases import Site
+from tests.conformance.websocket_cases import MAX_MESSAGE
 from tests.e2e.command import Command
 from tests.e2e.stack import Stack, free_port
 
@@ -22,6 +23,7 @@ def uvicorn() -> Iterator[Site]:
     port = free_port()
     server = Command(
         *("-m", "uvicorn", "tests.conformance.app:app", "--port", str(port), "--http", "httptools", "--lifespan", "on"),
+        *("--ws", "websockets-sansio", "--ws-max-size", str(MAX_MESSAGE)),
         program=(sys.executable,),
     )
     try:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.conformance.cases import CASES, Case, Observed, Site
+from tests.conformance.cases import Case, Observed, Site
 from tests.conformance.explanations import EVERYWHERE, EXPLANATIONS, Explanation
+from tests.conformance.websocket_cases import ALL_CASES as CASES
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "conformance.md"
 MOST_SHOWN = 60
@@ -20,8 +21,8 @@ HEAD = """\
 Made by `make conformance`: a suite (`tests/conformance`) runs one raw ASGI app on uvicorn (with httptools, as
 `uvicorn[standard]` has it) and on Dialback's real stack: gateway, local Lambda, link. Both get the same bytes from one
 client, which compares what comes back: status, fields and their order, body, where it is cut in time, trailers, interim
-responses, whether the connection is kept, how it ends, and what the app itself saw. A difference that the suite has no
-explanation for fails it, and so does an explanation that nothing needs.
+responses, whether the connection is kept, how it ends, WebSocket messages and closes, and what the app itself saw. A
+difference that the suite has no explanation for fails it, and so does an explanation that nothing needs.
 
 {count} behaviours, {same} of them the same, byte for byte.
 """

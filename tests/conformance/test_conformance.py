@@ -9,8 +9,9 @@ import pytest
 pytest.importorskip("uvicorn")
 
 from tests.conformance import servers
-from tests.conformance.cases import CASES, Case, Site
+from tests.conformance.cases import Case, Site
 from tests.conformance.table import DOCUMENT, Difference, compare, render, unused
+from tests.conformance.websocket_cases import ALL_CASES as CASES
 
 
 @pytest.fixture(scope="module")

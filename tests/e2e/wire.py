@@ -188,6 +188,13 @@ class Connection:
                 response.chunks.append(Chunk(data, time.time()))
                 yield response.chunks[-1]
 
+    def exactly(self, size: int) -> bytes:
+        """So many bytes of a connection that is HTTP's no more. Raises `ConnectionCut`."""
+        self._need(size)
+        data = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return data
+
     def is_closed_by_peer(self) -> bool:
         """Wait for the end of the connection; False where more bytes came instead."""
         return not self._buffer and not self._until_eof()
