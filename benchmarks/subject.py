@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import shutil
 import subprocess
 import sys
 import time
@@ -248,6 +249,8 @@ def versions() -> dict[str, str]:
     names = ["aiohttp", "uvloop", "uvicorn", "websockets", "msgpack", "transitions"]
     found: dict[str, str] = json.loads(subprocess.check_output([sys.executable, "-c", code % names]))
     for command in (["nginx", "-v"], ["wrk", "-v"]):
+        if shutil.which(command[0]) is None:  # nothing of it was measured
+            continue
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         numbers = re.search(r"\d+(?:\.\d+)+", done.stderr + done.stdout)
         found[command[0]] = numbers[0] if numbers else "?"
