@@ -142,9 +142,9 @@ class Pool:
             return
         start = issued.start
         self._failures, self._rests_until = 0, 0.0
-        self.forecast.leased(self.starts.offered(start, link), offer.places, link not in self._parked)
+        self.forecast.leased(self.starts.offered(start, link), offer.places, is_new := link not in self._parked)
         self._parked.discard(link)
-        for gone in self._rooms.came(link, start.began):
+        for gone in self._rooms.came(link, start.began, is_new):
             self._unbind(gone)
         aged = self._leases.oldest_ageing
         if not (link.open_streams or aged or self._is_wanted(start, link)):
@@ -376,7 +376,7 @@ class Pool:
     def _is_wanted(self, start: Start, link: Link) -> bool:
         if self._is_stopped or start.is_retired:
             return False
-        is_awaited = bool(self._queue) or self._rooms.is_awaited(link)
+        is_awaited = bool(self._queue) or self._rooms.want(link)
         return is_awaited or self._needed_to_keep() > 0 or (self.function.linger > 0 and not self._is_draining)
 
     def _leased(self, link: Link, start: Start, seconds: float) -> None:
@@ -388,7 +388,7 @@ class Pool:
 
     def _linger(self, start: Start, remaining: float) -> float:
         """Seconds that it stays awake without a stream."""
-        return 0.0 if self._is_draining else remaining if start.is_kept else self.function.linger
+        return 0.0 if self._is_draining else remaining if start.is_kept else self._rooms.linger(self.function.linger)
 
     def _age(self, link: Link, lead: float) -> None:
         start = self._leases[link]

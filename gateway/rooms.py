@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
 
 from gateway.dialback import Link
 from gateway.errors import Problem
 from gateway.queue import Queue, Waiter
+
+SEARCH_LINGER: Final = 0.3  # seconds that an environment at least stays awake which came while another is looked for
+GONE_AFTER: Final = 2  # new environments: one may come because the wanted one was about to be free, and not yet
 
 
 @dataclass(slots=True)
@@ -21,11 +25,14 @@ class Search:
 
     began: float
     """On the loop's clock."""
-    frozen: int
-    """Environments that were frozen then, itself among them."""
-    others: int = 0
-    """Those that have come in its place. More than were frozen must be before it counts as gone: an environment is not
-    free yet in the moment that its invocation is answered."""
+    others: set[Link] = field(default_factory=set)
+    """Those that have come in its place."""
+    new: int = 0
+    """How many of them were dialled in for it."""
+
+    def needed(self, frozen: Collection[Link]) -> int:
+        """Invocations: as many as have come in vain, and one; not for those that did."""
+        return min(1 + len(self.others), sum(1 for link in frozen if link not in self.others))
 
 
 @dataclass(slots=True)
@@ -55,8 +62,14 @@ class Rooms:
             room = self._rooms[link] = Room(Queue(self._rested))
         return room.queue
 
-    def is_awaited(self, link: Link | None) -> bool:
-        return link in self._rooms and len(self._rooms[link].queue) > 0
+    def want(self, link: Link) -> bool:
+        """Somebody waits for it, or for one in whose place it has come."""
+        return link in self._rooms or self._is_searching
+
+    def linger(self, seconds: float) -> float:
+        """How long one stays awake that would do so for `seconds`; lest it be thawed again in place of one that is
+        looked for."""
+        return max(seconds, SEARCH_LINGER) if self._is_searching else seconds
 
     def pop(self, link: Link) -> Waiter | None:
         """Who has waited for it longest, and waits no more."""
@@ -68,8 +81,8 @@ class Rooms:
         room = self._rooms.pop(link, None)
         return [] if room is None else list(room.queue)
 
-    def came(self, link: Link, began: float) -> list[Link]:
-        """An invocation that was begun then (on the loop's clock) has brought this one; which are looked for no longer,
+    def came(self, link: Link, began: float, is_new: bool) -> list[Link]:
+        """An invocation that was begun then (on the loop's clock) has brought this one. Which are looked for no longer,
         since they are gone."""
         gone = []
         for wanted, room in self._rooms.items():
@@ -77,8 +90,9 @@ class Rooms:
             if wanted is link:
                 room.search = None
             elif search is not None and began >= search.began:
-                search.others += 1
-                if search.others > search.frozen:
+                search.others.add(link)
+                search.new += is_new
+                if search.new >= GONE_AFTER:
                     gone.append(wanted)
         return gone
 
@@ -90,9 +104,13 @@ class Rooms:
                 del self._rooms[link]
             elif link in frozen and not room.queue.resting:
                 if room.search is None:
-                    room.search = Search(asyncio.get_running_loop().time(), len(frozen))
-                needed += 1 + room.search.others
+                    room.search = Search(asyncio.get_running_loop().time())
+                needed += room.search.needed(frozen)
         return min(needed, len(frozen))
+
+    @property
+    def _is_searching(self) -> bool:
+        return any(room.search is not None for room in self._rooms.values())
 
     def least_tried(self) -> Waiter | None:
         """As of a `Queue`, of those who wait for an invocation."""

@@ -183,6 +183,8 @@ class SimulatedFunction:
         """Status and fields."""
         self.thawed: Callable[[int], int] = lambda idle: -1
         """Which of so many that are idle is used next; the platform does not say which."""
+        self.settling = 0.0
+        """From an invocation's answer to the moment in which its environment may be used again."""
         self.throttled = 0
         self.fails: Callable[[int], bool] = lambda number: False
         """Whether the start of this number does."""
@@ -215,7 +217,7 @@ class SimulatedFunction:
                 link = SimulatedLink(self)
                 self.links.append(link)
             await link.lease(token)
-            self.idle.append(link)
+            loop.call_later(self.settling, self.idle.append, link)
             return Answer(Outcome.ANSWERED, "parked", awake=loop.time() - began)
         finally:
             self.awake -= 1

@@ -7,6 +7,7 @@ from random import Random
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway import bonds as bonds_module
 from gateway.affinity import Affinity
@@ -14,7 +15,10 @@ from gateway.bonds import Bonds
 from gateway.config import LimitsConfig, TimeoutsConfig
 from gateway.errors import PoolRefusal
 from gateway.exchange import Exchange, RequestHead
+from protocol.frames import Code
+from tests.gateway.environment_fake import Environment, leave_it
 from tests.gateway.simulated_function import SimulatedFunction, SimulatedLink, run
+from tests.gateway.whole_gateway import first_stream, url_of, whole
 
 SESSION = cast(Affinity, Affinity.read("header:Mcp-Session-Id"))
 COOKIE = cast(Affinity, Affinity.read("cookie:room"))
@@ -229,10 +233,11 @@ def test_two_that_come_at_once_with_a_new_value_are_not_parted() -> None:
     run(scenario())
 
 
+@pytest.mark.parametrize("linger", [0.0, 0.1])
 @pytest.mark.parametrize("thawed", [-1, 0], ids=["the last one first", "the first one first"])
-def test_a_frozen_environment_is_woken_for_its_session(thawed: int) -> None:
+def test_a_frozen_environment_is_woken_for_its_session(thawed: int, linger: float) -> None:
     async def scenario() -> None:
-        function = one_each(linger=0.1)
+        function = one_each(linger=linger)
         function.thawed = lambda idle: thawed
         links = await three(function)
         for number in (0, 1, 2, 2, 1, 0, 2, 0):
@@ -259,7 +264,7 @@ def test_an_environment_among_many_is_found_in_few_rounds() -> None:
         number = function.links.index(wanted)
         before = len(function.invocations)
         waited, link = await function.ask_of(value(f"session {number}"))
-        assert link is wanted and waited < 0.2
+        assert link is wanted and waited < 0.08, "four rounds"
         assert len(function.invocations) - before <= 10
         await function.pool.stop()
 
@@ -302,6 +307,48 @@ def test_a_frozen_environment_that_went_without_a_word_is_not_looked_for_without
     run(scenario())
 
 
+def test_an_environment_that_is_not_free_yet_is_not_taken_for_gone() -> None:
+    """Its invocation was answered, and for a moment more the platform has others begin anew."""
+
+    async def scenario() -> None:
+        function = one_each(linger=0.0, service=lambda: 0.1, cold=0.3)
+        function.settling = 0.05
+        gives_sessions(function)
+        links = [(await function.ask_of(SESSION.tie(())))[1]]
+        for _ in range(5):
+            await asyncio.sleep(0.01)
+            assert (await function.ask_of(value("session 0")))[1] is links[0]
+        assert len(function.links) > 1 and function.pool.bonds.counts.lost == 0
+        await function.pool.stop()
+
+    run(scenario())
+
+
+def test_who_waited_for_an_environment_that_ends_is_served_first() -> None:
+    async def scenario() -> None:
+        function = one_each(service=lambda: 5.0, limits=LimitsConfig(max_invocations=3))
+        links = await three(function)
+        order: list[str] = []
+
+        async def asking(name: str, tie: Any) -> None:
+            await function.ask_of(tie)
+            order.append(name)
+
+        busy = [asyncio.ensure_future(function.ask_of(value(f"session {number}"))) for number in range(3)]
+        await asyncio.sleep(0.1)
+        asked = [asyncio.ensure_future(asking(name, value("session 0"))) for name in ("first", "second")]
+        asked.append(asyncio.ensure_future(asking("third", SESSION.tie(()))))
+        await asyncio.sleep(0.1)
+        links[0].is_leased = False
+        function.pool.link_ended(cast(Any, links[0]), "killed")
+        await asyncio.gather(*asked)
+        assert order[0] == "first"  # the second follows it, where it is now
+        await asyncio.gather(*busy)
+        await function.pool.stop()
+
+    run(scenario())
+
+
 def test_who_waits_for_an_environment_that_ends_is_served_elsewhere() -> None:
     async def scenario() -> None:
         function = one_each(service=lambda: 3.0)
@@ -331,6 +378,19 @@ def test_a_session_outlives_the_time_of_its_invocation() -> None:
             await asyncio.sleep(0.9)
             assert (await function.ask_of(value("session 0")))[1] is links[0]
         assert len(function.links) <= 4
+        await function.pool.stop()
+
+    run(scenario())
+
+
+def test_a_lease_whose_time_is_up_takes_nobody_elses_requests() -> None:
+    async def scenario() -> None:
+        function = one_each(remaining=20.0, service=lambda: 15.0, cold=5.0)
+        links = [(asyncio.ensure_future(function.ask()))]
+        await asyncio.sleep(18)  # its lease is from 5 to 25 s, for new streams to 15 s, and its stream lasts to 20 s
+        waited, link = await function.ask_of(SESSION.tie(()))
+        assert link is function.links[1] and waited == pytest.approx(5, abs=0.1)
+        await asyncio.gather(*links)
         await function.pool.stop()
 
     run(scenario())
@@ -374,3 +434,102 @@ def test_without_a_value_nothing_is_bound_and_nothing_waits() -> None:
         await function.pool.stop()
 
     run(scenario())
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_by_chance(seed: int) -> None:
+    """Sessions that come and go, environments that the platform thaws as it likes and takes back when it likes, with a
+    word or without: who has a living environment is served there, and nobody waits for long."""
+
+    async def scenario() -> None:
+        chance = Random(seed)
+        function = one_each(
+            places=chance.choice([1, 2, 5]),
+            linger=chance.choice([0.0, 0.1, 2.0]),
+            remaining=chance.choice([15.0, 900.0]),
+            service=lambda: chance.choice([0.01, 0.2, 1.5]),
+        )
+        function.thawed = lambda idle: chance.randrange(idle)
+        gives_sessions(function)
+        gone: set[SimulatedLink] = set()
+        missed = 0
+
+        async def one_session() -> None:
+            nonlocal missed
+            link: SimulatedLink | None = None
+            for _ in range(chance.randrange(2, 15)):
+                await asyncio.sleep(chance.choice([0.0, 0.5, 10.0, 100.0]))
+                if link is None:
+                    link = (await function.ask_of(SESSION.tie(())))[1]
+                    continue
+                waited, found = await function.ask_of(value(f"session {function.links.index(link)}"))
+                assert waited < 10
+                if found is not link:
+                    missed += link not in gone
+                    link = None  # 404: it begins anew
+
+        async def platform() -> None:
+            for _ in range(40):
+                await asyncio.sleep(chance.uniform(1, 40))
+                if function.idle:
+                    taken = chance.choice(function.idle)
+                    gone.add(taken)
+                    if chance.random() < 0.5:
+                        function.ends(taken)
+                    else:
+                        function.idle.remove(taken)
+
+        taking = asyncio.ensure_future(platform())
+        await asyncio.gather(*(one_session() for _ in range(12)))
+        taking.cancel()
+        counts = function.pool.bonds.counts
+        assert missed == 0
+        assert counts.kept > 20 and function.pool.waiting == 0
+        await function.quiet()
+        assert not function.pool._rooms._rooms or not len(function.pool._rooms)
+        await function.pool.stop()
+
+    run(scenario())
+
+
+# On real links
+
+
+async def test_a_stream_that_its_environment_refuses_goes_to_another() -> None:
+    """It is unwell: better an environment that does not know the session than none."""
+    environments = [Environment(leave_it, places=2), Environment(leave_it, places=2)]
+    headers = {"mcp-session-id": "one"}
+    async with whole(url_of(*environments), affinity="header:mcp-session-id", linger=5) as it:
+
+        async def ask() -> str:
+            async with it.client.get(it.gateway.url, headers=headers) as response:
+                return await response.text()
+
+        long = asyncio.ensure_future(ask())
+        open_one = await first_stream(environments[0])
+        first = asyncio.ensure_future(ask())
+        (await first_stream(environments[0])).respond(b"first")
+        assert await first == "first"
+        second = asyncio.ensure_future(ask())
+        (await first_stream(environments[0])).reset(Code.REFUSED)
+        (await first_stream(environments[1])).respond(b"second")
+        assert await second == "second"
+        third = asyncio.ensure_future(ask())
+        (await first_stream(environments[1])).respond(b"third")
+        assert await third == "third"
+        open_one.respond(b"long")
+        assert await long == "long"
+
+
+async def test_it_is_measured_and_no_value_is_in_the_log() -> None:
+    with capture_logs() as events:
+        async with whole(url_of(Environment()), affinity="cookie:room", linger=5) as it:
+            for _ in range(3):
+                async with it.client.get(it.gateway.url, headers={"cookie": "room=lobby-secret"}) as response:
+                    assert response.status == 200
+            async with it.client.get(f"{it.gateway.admin_url}/metrics") as response:
+                text = await response.text()
+    assert 'dialback_affinity_values{function="function"} 1.0' in text
+    assert 'dialback_affinity_total{function="function",outcome="kept"} 2.0' in text
+    assert 'dialback_affinity_total{function="function",outcome="new"} 1.0' in text
+    assert "lobby-secret" not in repr(events) + text
