@@ -160,18 +160,15 @@ class Pool:
         self.starts_changed()  # what is expected of the others has changed
 
     def place_freed(self, link: Link) -> None:
-        start = self._leases.get(link)
-        if start is not None:
+        if (start := self._leases.get(link)) is not None:
             self._fill(link, start)
 
     def stream_ended(self, link: Link, seconds: float) -> None:
         self.forecast.stream_ended(seconds)
-        start = self._leases.get(link)
-        if start is None:
-            return
-        self._fill(link, start)
-        if not link.open_streams:
-            start.idle_since = self._loop.time()
+        if (start := self._leases.get(link)) is not None:
+            self._fill(link, start)
+            if not link.open_streams:
+                start.idle_since = self._loop.time()
 
     def link_parked(self, link: Link) -> None:
         if (start := self._leases.end(link)) is not None:
@@ -188,8 +185,7 @@ class Pool:
 
     def stream_refused(self, link: Link) -> None:
         """The function is unwell: what it would refuse goes elsewhere."""
-        start = self._leases.get(link)
-        if start is not None and not start.is_retired:
+        if (start := self._leases.get(link)) is not None and not start.is_retired:
             log.warning("lease.unwell", function=self.name, session=link.session.id.hex())
             self._retire(link)
 
@@ -208,7 +204,6 @@ class Pool:
         delay = self.retries.delay(waiter.exchange) if is_retried else None
         log.warning("invocation.failed", **said, request=waiter.exchange.id.hex(), retry_in=delay)
         if delay is None:
-            waiter.leave()
             waiter.refuse(failure.problem)
         else:
             waiter.queue.rest(waiter, delay)
@@ -221,7 +216,9 @@ class Pool:
             self._queue.refuse_all(self._circuit_open())
             self._rooms.refuse(self._circuit_open(), sought=True)
         needed = max(self._needed_by_queue() if self._queue else 0, self._needed_to_keep())
-        needed += self._needed_to_renew() + self._rooms.needed(self._parked)
+        if self.forecast.may_wait and not self._is_draining:
+            needed += self._leases.to_renew
+        needed += self._rooms.needed(self._parked)
         self.starts.begin(needed - self.starts.on_their_way - self._queue.resting)
 
     # for the server
@@ -273,6 +270,7 @@ class Pool:
             bound = self.bonds.link(waiter.exchange) or link  # perhaps since it waits
             if bound is not link and not (bound in self._leases and bound.can_open):
                 self._rooms.queue(bound).enter((waiter,))
+                self._look_again(0.0)  # it may be frozen by now
                 continue
             try:
                 self._open_on(bound, waiter.exchange)
@@ -354,10 +352,6 @@ class Pool:
             self._look_again(rest)
             return 0
         return self.function.min_leased - self._leases.kept
-
-    def _needed_to_renew(self) -> int:
-        """To take over from those whose time is nearly up and who have work."""
-        return 0 if self._is_draining or not self.forecast.may_wait else self._leases.to_renew
 
     def _look_again(self, seconds: float) -> None:
         at = self._loop.time() + max(seconds, SHORTEST_LOOK)

@@ -26,7 +26,8 @@ class Waiter:
     place: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     def refuse(self, problem: Problem) -> None:
-        """Idempotent, and void when it has its stream."""
+        """It waits no more. Idempotent, and void when it has its stream."""
+        self.leave()
         if not self.place.done():
             self.place.set_exception(PoolRefusal(problem))
             self.place.exception()  # whoever waits may have left in this very turn: then nobody else looks
