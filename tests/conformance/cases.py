@@ -25,6 +25,15 @@ class Site:
     """A server that runs the app."""
 
     port: int
+    ask_another: Callable[[str, str], bytes | None]
+    """Start such a server for an app of `other_apps`, and ask it; None where it does not serve."""
+
+    def get(self, target: str) -> bytes | None:
+        """The body of a 200; None for any other answer."""
+        with self.connect() as connection:
+            connection.request("GET", target)
+            response = connection.response()
+            return response.body if response.status == 200 else None
 
     def connect(self, **options: Any) -> Connection:
         return Connection(("127.0.0.1", self.port), **options)
@@ -182,6 +191,29 @@ def expects(case: Case, site: Site) -> Observed:
         return {"first": status, **describe(connection.response())}
 
 
+def trailed_upload(case: Case, site: Site) -> Observed:
+    """A chunked body with trailers."""
+    with site.connect() as connection:
+        connection.request("POST", case.target, "Transfer-Encoding: chunked", "Trailer: x-sum")
+        connection.send(b"4\r\nsent\r\n0\r\nx-sum: 1\r\n\r\n")
+        return describe(connection.response())
+
+
+def pipelined(case: Case, site: Site) -> Observed:
+    """Three requests in one segment."""
+    with site.connect() as connection:
+        request = f"GET {case.target} HTTP/1.1\r\nHost: test\r\n\r\n".encode()
+        connection.send(3 * request)
+        return {"bodies": [connection.response().body for _ in range(3)]}
+
+
+def another(case: Case, site: Site) -> Observed:
+    """An app that has a server of its own."""
+    name, _, target = case.path.partition("/")
+    said = site.ask_another(name, f"/{target}")
+    return {"answer": "it does not serve" if said is None else json.loads(said)}
+
+
 def early_hint(case: Case, site: Site) -> Observed:
     with site.connect() as connection:
         connection.request("GET", case.target)
@@ -270,6 +302,8 @@ CASES: list[Case] = [
         ("an odd method", "/scope/KEY", {"method": "PROPFIND", "run": scope}),
         ("a field in latin-1", "/scope/KEY", {"headers": ("X-Latin: \xe9",), "run": scope}),
         ("HTTP/1.0", "/sized/KEY", {"run": http_1_0}),
+        ("mounted below a path", "mounted/items/%C3%BC", {"run": another}),
+        ("requests one behind the other", "/sized/KEY", {"run": pipelined}),
     ),
     *of(
         "The request's body",
@@ -277,6 +311,7 @@ CASES: list[Case] = [
         ("a chunked body", "/echo/KEY", {"method": "POST", "run": chunked_upload}),
         ("a body of 1 MiB", "/echo/KEY", {"method": "PUT", "body": bytes(1 << 20)}),
         ("no body", "/echo/KEY", {}),
+        ("trailers of a body", "/echo/KEY", {"run": trailed_upload}),
         ("answered piece by piece", "/duplex/KEY", {"run": trickled}),
         ("never read", "/unread/KEY", {"method": "POST", "body": b"unread"}),
         ("never read, 1 MiB", "/unread/KEY", {"method": "POST", "body": bytes(1 << 20)}),
@@ -309,6 +344,16 @@ CASES: list[Case] = [
         ("trailers", "/trailers/KEY", {}),
         ("early hints", "/early_hint/KEY", {"run": early_hint}),
         ("a file by its path", "/pathsend/KEY", {}),
+    ),
+    *of(
+        "The lifespan",
+        ("on: the startup raises", "on_raises/", {"run": another}),
+        ("on: the startup fails", "on_fails/", {"run": another}),
+        ("on: the app returns", "on_returns/", {"run": another}),
+        ("auto: the startup raises", "auto_raises/", {"run": another}),
+        ("auto: the startup fails", "auto_fails/", {"run": another}),
+        ("auto: the app returns", "auto_returns/", {"run": another}),
+        ("off: the startup would fail", "off_fails/", {"run": another}),
     ),
     *of(
         "A client that leaves",

@@ -173,15 +173,19 @@ def test_a_startup_that_fails_says_why_in_the_functions_log(shared_stack: Callab
 
 
 def test_a_client_of_a_fastapi_stream_that_waits_is_missed_within_100_ms(fastapi: Stack, lag: Lag) -> None:
+    """Its generator sleeps for 30 s, and is ended in it."""
     ask(fastapi, "GET", "/hello/x")
     delays = []
-    for number in range(5):
+    for number in range(25):
         name = f"waits-{number}-{os.getpid()}-{threading.get_ident()}"
         with fastapi.connect() as connection:
             connection.request("GET", f"/ticks/{name}")
             next(connection.pieces(connection.head()))
-            time.sleep(0.1)
+            time.sleep(0.02)
         left = time.time()
         wait_for(lambda name=name: fastapi.executions(name), 10)  # type: ignore[misc]
         delays.append(float(Path(fastapi.notes / name).read_text()) - left)
-    assert sorted(delays)[2] < lag.allow(0.1), delays
+    delays.sort()
+    said = f"p50 {delays[12] * 1000:.1f} ms, p90 {delays[22] * 1000:.1f} ms, most {delays[-1] * 1000:.1f} ms"
+    print(f"\na FastAPI stream ends after its client has left: {said}")
+    assert delays[12] < 0.1 and delays[-1] < lag.allow(0.1), said
