@@ -58,7 +58,7 @@ def run(bench: Bench) -> None:
         ]
         for one, count in zip(measured, (environments // PLACES * PLACES, environments), strict=True):
             arrive(one.port, ANSWER, [0.0] * count)  # cold starts
-        for round_ in range(bench.of(2, 3)):
+        for round_ in range(bench.of(1, 3)):
             for rate, table in tables.items():
                 due = poisson(rate, rates[rate], seed=round_)
                 for one in bench.interleaved(measured, 1):

@@ -53,7 +53,7 @@ def run(bench: Bench) -> None:
         " queues hold in the kernel, for each client.",
         (Column("held", "MB", 3), Column("process", "MB", 3), Column("kernel", "MB", 3), Column("passed", "MB", 3)),
     )
-    rounds = bench.of(2, 3)
+    rounds = bench.of(1, 3)
     for _ in range(rounds):
         with Subjects() as subjects:
             behind = subjects.take(subject.origin(bench.folder))
