@@ -32,9 +32,11 @@ IMPORTS: Final = {
 }
 
 
-def interpreters() -> dict[str, str]:
+def interpreters(*, quick: bool) -> dict[str, str]:
     """Each version's Python that has the gateway's libraries: our own, and those of `.venv-3.x` (scripts/bench)."""
     ours = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    if quick:
+        return {ours: sys.executable}
     found = {version: REPOSITORY / f".venv-{version}" / "bin" / "python" for version in VERSIONS if version != ours}
     return {ours: sys.executable} | {name: str(path) for name, path in found.items() if path.exists()}
 
@@ -45,7 +47,7 @@ def run(bench: Bench) -> None:
 
 
 def _loops(bench: Bench) -> None:
-    pythons = dict(sorted(interpreters().items()))
+    pythons = dict(sorted(interpreters(quick=bench.quick).items()))
     size = bench.of(GIB // 8, GIB // 2)
     table = Table(
         "Pythons and loops",
@@ -77,7 +79,7 @@ def _loops(bench: Bench) -> None:
                 first_byte(connection)
             wrk(one.port, 1, CONNECTIONS)
         table.samples = {one.name: {} for one in measured}
-        for one in bench.interleaved(measured, 3):
+        for one in bench.interleaved(measured, bench.of(1, 3)):
             cost, count = bench.cost(one, wrk, one.port, bench.of(1, 2), CONNECTIONS)
             down, _ = bench.cost(one, download, one.port, size)
             up, _ = bench.cost(one, upload, one.port, size)
@@ -90,7 +92,8 @@ def _loops(bench: Bench) -> None:
             )
     missing = [version for version in VERSIONS if version not in pythons]
     if missing:
-        table.notes.append(f"Not on this machine, or without the gateway's libraries: {', '.join(missing)}.")
+        why = "A quick run" if bench.quick else "Not on this machine, or without the gateway's libraries"
+        table.notes.append(f"{why}: nothing of {', '.join(missing)}.")
     bench.tables.append(table)
 
 
@@ -102,7 +105,7 @@ def _loading(bench: Bench) -> None:
         (Column("import", "ms"), Column("resident", "MiB")),
         base="",
     )
-    ways = list(itertools.product(sorted(interpreters().items()), IMPORTS.items()))
+    ways = list(itertools.product(sorted(interpreters(quick=bench.quick).items()), IMPORTS.items()))
     for round_ in range(bench.rounds + 1):
         for (version, python), (name, statement) in ways:
             command = [python, "-c", IMPORT.format(statement)]
