@@ -23,6 +23,8 @@ from tests.apps.test_mcp import AT_ONCE, ENVIRONMENTS, FUNCTIONS, Waiting, answe
 from tests.e2e.lag import Lag
 from tests.e2e.stack import Stack
 
+INVOCATION = 20.0
+"""Seconds that the shortest may last."""
 AFFINITY = 'affinity = "header:mcp-session-id"\n'
 
 
@@ -159,6 +161,32 @@ async def test_a_session_that_is_deleted_is_known_nowhere(stack: Stack) -> None:
             assert (gone.status_code, gone.json()["error"]["message"]) == (404, "Session not found")
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+async def test_a_session_outlives_its_invocations(fresh_stack: Callable[..., Stack]) -> None:
+    """At the end of each the GET is cut; the client opens another, for which the frozen environment is found."""
+    stack = fresh_stack(
+        "mcp_app.py:stateful",
+        root=FUNCTIONS,
+        environments=ENVIRONMENTS,
+        timeout=INVOCATION,
+        config=lambda url: config(url) + AFFINITY,
+    )
+    began = time.monotonic()
+    async with a_session_each(stack, 2) as sessions:
+        while time.monotonic() < began + 1.5 * INVOCATION:
+            for session in sessions:
+                assert await session.call("environment") == session.environment
+                assert await session.call("announce", times=1) == "announced"
+            await asyncio.sleep(0.5)
+        for session in sessions:
+            while not session.heard.empty():
+                session.heard.get_nowait()
+            await session.call("announce", times=1)
+            assert await asyncio.wait_for(session.heard.get(), 10)
+
+
+@pytest.mark.slow
 async def test_without_affinity_a_session_is_lost(fresh_stack: Callable[..., Stack]) -> None:
     """As soon as there is another environment, to which new streams go."""
     stack = fresh_stack("mcp_app.py:stateful", root=FUNCTIONS, environments=ENVIRONMENTS, config=config)

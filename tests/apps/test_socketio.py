@@ -25,6 +25,7 @@ AT_ONCE = 0.05
 AFFINITY = 'affinity = "cookie:io"\n'
 WEBSOCKET = ["websocket"]
 POLLING = ["polling"]
+SLOW_POLLING = pytest.param(POLLING, marks=pytest.mark.slow)
 BOTH = ["polling", "websocket"]
 """The client's own way: it polls first, and changes to a WebSocket."""
 
@@ -75,7 +76,7 @@ async def one_in_each(stack: Stack, transports: list[str], number: int = ENVIRON
         yield clients
 
 
-@pytest.mark.parametrize("transports", [WEBSOCKET, POLLING, BOTH], ids=["websocket", "polling", "both"])
+@pytest.mark.parametrize("transports", [WEBSOCKET, SLOW_POLLING, BOTH], ids=["websocket", "polling", "both"])
 async def test_events_both_ways(stack: Stack, transports: list[str], lag: Lag) -> None:
     late: list[float] = []
     done = asyncio.Event()
@@ -116,6 +117,7 @@ async def test_a_websocket_alone_needs_no_affinity(shared_stack: Callable[..., S
             assert places == list(clients)
 
 
+@pytest.mark.slow
 async def test_long_polling_is_lost_without_affinity(fresh_stack: Callable[..., Stack]) -> None:
     """As soon as there is another environment: its next request goes there, where no such session is known."""
     stack = fresh_stack("socketio_app.py:handler", root=FUNCTIONS, environments=ENVIRONMENTS)
@@ -145,7 +147,7 @@ async def test_a_room_is_of_one_environment(stack: Stack) -> None:
     assert sorted(heard) == [(0, "from 0"), (1, "from 1")]
 
 
-@pytest.mark.parametrize("transports", [WEBSOCKET, POLLING], ids=["websocket", "polling"])
+@pytest.mark.parametrize("transports", [WEBSOCKET, SLOW_POLLING], ids=["websocket", "polling"])
 async def test_the_server_hears_who_leaves(stack: Stack, transports: list[str]) -> None:
     async with Clients() as opened:
         client = await opened.connect(stack, transports)

@@ -71,23 +71,25 @@ def kept(result: Any) -> list[str]:
     return [str(content.text) for content in result.content]
 
 
-@pytest.mark.parametrize("mode", ["legacy", "auto"])
-async def test_any_environment_serves_any_client(stateless: Stack, mode: str) -> None:
+async def test_any_environment_serves_any_client(stateless: Stack) -> None:
+    async def talk(client: Client, text: str) -> None:
+        seen: list[float] = []
+
+        async def see(progress: float, total: float | None, message: str | None) -> None:
+            seen.append(progress)
+
+        assert kept(await client.call_tool("count", {"limit": 3}, progress_callback=see)) == ["counted to 3"]
+        assert seen == [1, 2, 3]
+        assert kept(await client.call_tool("remember", {"text": text})) == [text]
+
     async with AsyncExitStack() as opened:
         url = f"{stateless.url}/mcp"
-        clients = [await opened.enter_async_context(Client(url, mode=mode)) for _ in range(4)]
+        modes = ("auto", "legacy", "auto", "legacy")
+        clients = [await opened.enter_async_context(Client(url, mode=mode)) for mode in modes]
         # Two environments are full, and the third takes what comes.
         await opened.enter_async_context(counting(clients[0], (ENVIRONMENTS - 1) * PLACES + 1))
         assert len(stateless.environments) == ENVIRONMENTS
-        for number, client in enumerate(clients):
-            seen: list[float] = []
-
-            async def see(progress: float, total: float | None, message: str | None, seen: list[float] = seen) -> None:
-                seen.append(progress)
-
-            assert kept(await client.call_tool("count", {"limit": 3}, progress_callback=see)) == ["counted to 3"]
-            assert seen == [1, 2, 3]
-            assert kept(await client.call_tool("remember", {"text": str(number)})) == [str(number)]
+        await asyncio.gather(*(talk(client, str(number)) for number, client in enumerate(clients)))
 
 
 async def test_a_session_remembers_in_its_environment(stateful: Stack) -> None:
@@ -111,8 +113,9 @@ async def test_a_session_remembers_in_its_environment(stateful: Stack) -> None:
                 client = Client(url, mode="legacy", message_handler=hear(number))
                 clients.append(await opened.enter_async_context(client))
         for time in range(1, 4):
-            for number, client in enumerate(clients):
-                said = kept(await client.call_tool("remember", {"text": f"{number} {time}"}))
-                assert said == [f"{number} {before}" for before in range(1, time + 1)]
+            texts = [f"{number} {time}" for number in range(ENVIRONMENTS)]
+            calls = (client.call_tool("remember", {"text": text}) for client, text in zip(clients, texts, strict=True))
+            for number, said in enumerate(await asyncio.gather(*calls)):
+                assert kept(said) == [f"{number} {before}" for before in range(1, time + 1)]
         await asyncio.wait_for(asyncio.gather(*(event.wait() for event in told)), 10)
         assert len(stateful.environments) == ENVIRONMENTS
