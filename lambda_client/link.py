@@ -181,10 +181,8 @@ class Link:
             stream.cancel(code)
         if self._running:
             await asyncio.wait(self._running, timeout=patience)
-        for stream in (left := list(self._running.values())):
+        for stream in list(self._running.values()):
             stream.abandon()
-        if left:
-            LOG.error("code did not stop: %s", ", ".join(stream.id for stream in left))
         self._running.clear()
         self._transmit()
         if self._socket is None:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from lambda_client.place import log_failure, place_of
+from lambda_client.place import log_failure, place_now, place_of
 from lambda_client.response import await_advice
 from lambda_client.stream import ClientDisconnected, LambdaContext, LengthMismatch, Pair, Stream
 from lambda_client.wire import events, frames
@@ -169,6 +169,8 @@ class LinkStream(Stream):
 
     def abandon(self) -> None:
         """The code does not stop in time: end the stream without it. What it still does reaches nobody."""
+        advice = "let `CancelledError` pass, or look at `request.cancelled`"
+        LOG.error("request %s: the code did not stop%s: %s", self.id, place_now(self), advice)
         self.is_abandoned = True
         self._end(self._code)
         self.task.cancel()

@@ -5,6 +5,7 @@ The user's own is what is neither Python's, nor ours, nor of a package that was 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import sys
@@ -32,6 +33,22 @@ def place_of(error: BaseException, code: object) -> str:
     frames: list[tuple[FrameType, int]] = []
     for one in filter(None, (error.__cause__, error)):
         frames += traceback.walk_tb(one.__traceback__)
+    return _innermost(frames, code)
+
+
+def place_now(stream: Stream) -> str:
+    """The same of code that waits, in tasks that have the request's id for their name."""
+    frames: list[tuple[FrameType, int]] = []
+    for task in asyncio.all_tasks():
+        waits: Any = task.get_coro() if task.get_name() == stream.id else None
+        while waits is not None:
+            frame = getattr(waits, "cr_frame", None)
+            frames += [(frame, frame.f_lineno)] if frame is not None else []
+            waits = getattr(waits, "cr_await", None)
+    return _innermost(frames, stream.code)
+
+
+def _innermost(frames: list[tuple[FrameType, int]], code: object) -> str:
     for frame, line in reversed(frames):
         if _is_users(frame.f_globals.get("__name__"), frame.f_code.co_filename):
             return f", at {_named(frame.f_code, line)}"
