@@ -40,7 +40,7 @@ class RealClient(starlette.testclient.TestClient):
 
     opened: list[RealClient] = []
     exchanges = 0
-    """Of all of them, since the plugin began."""
+    """Requests of all of them, since the plugin began."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -70,7 +70,6 @@ class RealClient(starlette.testclient.TestClient):
                 raise
 
     def __enter__(self) -> RealClient:
-        RealClient.exchanges += 1
         self.shut()
         self.app_state.update(self.site(has_lifespan=True).state)
         return self
