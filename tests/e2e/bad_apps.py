@@ -30,7 +30,7 @@ BEGIN, END = (
     "<!-- what bad apps do: end -->",
 )
 SECRET = "in its own words"
-SETTLES = 0.3
+SETTLES = 0.2
 """Seconds in which the log has what it will have."""
 WAITS = 1.0
 """Seconds without a piece, of which there are fifty a second, after which a stream waits."""

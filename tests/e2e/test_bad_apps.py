@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -57,7 +56,7 @@ def test_the_table_has_no_row_too_many() -> None:
 
 
 def beside(stack: Stack) -> tuple[list[float], threading.Thread]:
-    """The times of a stream's pieces, until it is cut or 4 s are over; a negative one: it was cut."""
+    """The times of a stream's pieces, until it is cut or 3 s are over; a negative one: it was cut."""
     times: list[float] = []
 
     def read() -> None:
@@ -67,7 +66,7 @@ def beside(stack: Stack) -> tuple[list[float], threading.Thread]:
                 for number, piece in enumerate(connection.pieces(connection.head())):
                     assert piece.data == b"%d\n" % number, "a piece is missing, or came twice"
                     times.append(piece.time)
-                    if piece.time - times[0] > 4:
+                    if piece.time - times[0] > 3:
                         return
             except ConnectionCut:
                 times.append(-1)
@@ -85,10 +84,11 @@ def dials(stack: Stack, outcome: str) -> float:
     return sum(map(float, re.findall(rf'^dialback_dials_total{{outcome="{outcome}"}} (\S+)$', text, re.MULTILINE)))
 
 
-def block(stack: Stack) -> None:
+def block(stack: Stack) -> str:
+    """The request's id."""
     with stack.connect() as connection:
         connection.request("POST", "/blocks")
-        connection.response()
+        return connection.response().values(b"x-request-id")[0].decode()
 
 
 @pytest.mark.parametrize("ping_interval", [10, 0.4], ids=["the socket lives", "the socket is given up"])
@@ -98,11 +98,17 @@ def test_streams_beside_a_block_wait_and_go_on_whole(fresh_stack: Callable[..., 
     stack = fresh_stack("misbehaving.py:asgi", environments=1, serve=flags)
     stack.get("/nothing-wrong")
     times, thread = beside(stack)
-    block(stack)
+    blocker = block(stack)
     thread.join()
     assert times[-1] > 0 and max(b - a for a, b in zip(times, times[1:], strict=False)) > WAITS
-    stack.function.line("the event loop is blocked, .* at .*misbehaving.py")
+    said = stack.function.line(
+        r"request ([0-9a-f]{32}): the event loop is blocked, for 1\.\d s so far, at (\S+) in app"
+    )
+    assert said[1] == blocker and re.search(r"misbehaving\.py:\d+$", said[2])
+    waits = stack.function.line("Requests that wait for it: (.*)")[1].split(", ")
+    assert blocker in waits and len(waits) == 2
     stack.function.line(r"the event loop goes on, after \d")
+    assert sum("is blocked" in line for line in stack.function.lines) == 1
     assert (dials(stack, "resumed") > 0) is (ping_interval < 1)
     assert not stack.mistakes()
 
@@ -116,21 +122,3 @@ def test_a_block_beyond_the_grace_loses_the_streams(fresh_stack: Callable[..., S
     thread.join()
     assert times[-1] == -1, "it was cut"
     assert stack.get("/nothing-wrong") == b"whole", "the environment goes on"
-
-
-def test_a_blocks_line_names_the_request_and_those_who_wait(fresh_stack: Callable[..., Stack]) -> None:
-    stack = fresh_stack("misbehaving.py:asgi", environments=1)
-    stack.get("/nothing-wrong")
-    _, thread = beside(stack)
-    with stack.connect() as connection:
-        connection.request("GET", "/blocks")
-        mine = connection.response().values(b"x-request-id")[0].decode()
-    said = stack.function.line(
-        r"request ([0-9a-f]{32}): the event loop is blocked, for 1\.\d s so far, at (\S+) in app"
-    )
-    assert said[1] == mine and re.search(r"misbehaving\.py:\d+$", said[2])
-    waits = stack.function.line("Requests that wait for it: (.*)")[1].split(", ")
-    assert mine in waits and len(waits) == 2
-    thread.join()
-    time.sleep(0.1)
-    assert sum("is blocked" in line for line in stack.function.lines) == 1
