@@ -55,7 +55,7 @@ class Pool:
         self._keyring = keyring
         self._invitations = invitations
         self._leases = Leases(self.bill)
-        self._parked: set[Link] = set()  # whose environments are frozen, and may be thawed
+        self._parked: dict[Link, float] = {}  # whose environments are frozen, and may be thawed; since when
         self._places = Places()
         self._queue = Queue(self.starts_changed)
         self._rooms = Rooms(self.starts_changed)
@@ -143,18 +143,18 @@ class Pool:
         start = issued.start
         self._failures, self._rests_until = 0, 0.0
         self.forecast.leased(self.starts.offered(start, link), offer.places, is_new := link not in self._parked)
-        self._parked.discard(link)
+        self._parked.pop(link, None)
         for gone in self._rooms.came(link, start.began, is_new):
             self._unbind(gone)
         aged = self._leases.oldest_ageing
         if not (link.open_streams or aged or self._is_wanted(start, link)):
             self.starts.finishes(start)
-            self._parked.add(link)
+            self._parked[link] = self._loop.time()
             link.decline(offer.lease)
             return
         self._leased(link, start, min(offer.remaining, LONGEST_LEASE) * self.function.lease_share / 100)
         self.place_freed(link)
-        link.grant(offer.lease, self._linger(start, offer.remaining))
+        link.grant(offer.lease, self._linger(link, start, offer.remaining))
         if aged is not None:
             self._retire(aged)
         self.starts_changed()  # what is expected of the others has changed
@@ -173,12 +173,12 @@ class Pool:
     def link_parked(self, link: Link) -> None:
         if (start := self._leases.end(link)) is not None:
             self.starts.finishes(start)
-        self._parked.add(link)
+        self._parked[link] = self._loop.time()
         self.starts_changed()
 
     def link_ended(self, link: Link, reason: str) -> None:
         self._leases.end(link)
-        self._parked.discard(link)
+        self._parked.pop(link, None)
         self._unbind(link)
         self.starts.session_ended(link.session.id, reason)
         self.starts_changed()
@@ -195,13 +195,12 @@ class Pool:
         """One request has waited in vain, and is tried again or refused."""
         self._failures += 1
         self._rests_until = self._loop.time() + backoff(self._failures)
-        waiter = self._least_tried()
         said = {"function": self.name, "outcome": outcome, "detail": detail}
-        if waiter is None:
+        if (waiter := self._least_tried()) is None:
             log.warning("invocation.failed", **said)
             return
-        is_retried = failure.is_retried and not self.starts.breaker.is_open
-        delay = self.retries.delay(waiter.exchange) if is_retried else None
+        is_final = not failure.is_retried or self.starts.breaker.is_open
+        delay = None if is_final else self.retries.delay(waiter.exchange)
         log.warning("invocation.failed", **said, request=waiter.exchange.id.hex(), retry_in=delay)
         if delay is None:
             waiter.refuse(failure.problem)
@@ -319,8 +318,7 @@ class Pool:
         await asyncio.sleep(delay)
 
     def _is_hopeless(self, waiting: int = 0) -> bool:
-        """No environment will take what waits, and none is started: the circuit is open, or its one trial serves those
-        who came before."""
+        """No environment will take what waits: the circuit is open, or its one trial serves those who came before."""
         breaker = self.starts.breaker
         if not self._leases.are_all_retired:
             return False
@@ -380,9 +378,11 @@ class Pool:
         lead = min(seconds * LONGEST_LEAD, RENEWAL_STARTS * (self.forecast.start(is_warm=False) or 0.0))
         start.timer = self._loop.call_later(seconds - lead, self._age, link, lead)
 
-    def _linger(self, start: Start, remaining: float) -> float:
+    def _linger(self, link: Link, start: Start, remaining: float) -> float:
         """Seconds that it stays awake without a stream."""
-        return 0.0 if self._is_draining else remaining if start.is_kept else self._rooms.linger(self.function.linger)
+        if self._is_draining:
+            return 0.0
+        return remaining if start.is_kept else self._rooms.linger(link, self.function.linger)
 
     def _age(self, link: Link, lead: float) -> None:
         start = self._leases[link]

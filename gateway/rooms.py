@@ -7,7 +7,7 @@ are frozen are woken, in rounds that double, until the wanted one says by its se
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -15,8 +15,8 @@ from gateway.dialback import Link
 from gateway.errors import Problem
 from gateway.queue import Queue, Waiter
 
-SEARCH_LINGER: Final = 0.3  # seconds that an environment at least stays awake which came while another is looked for
-GONE_AFTER: Final = 2  # new environments: one may come because the wanted one was about to be free, and not yet
+SEARCH_LINGER: Final = 10.0  # seconds at most that one stays awake which came in the place of another; two cold starts
+SETTLED: Final = 1.0  # seconds after PARKED, when the platform surely knows an environment for free
 
 
 @dataclass(slots=True)
@@ -25,6 +25,8 @@ class Search:
 
     began: float
     """On the loop's clock."""
+    spared: int
+    """New environments that may come although it is there: one, where it was not free for long."""
     others: set[Link] = field(default_factory=set)
     """Those that have come in its place."""
     new: int = 0
@@ -49,6 +51,7 @@ class Rooms:
     def __init__(self, rested: Callable[[], None]) -> None:
         """`rested`: as for `Queue`."""
         self._rooms: dict[Link, Room] = {}
+        self._held: set[Link] = set()  # that stay awake while others are looked for, and no longer
         self._rested = rested
 
     def __len__(self) -> int:
@@ -66,10 +69,13 @@ class Rooms:
         """Somebody waits for it, or for one in whose place it has come."""
         return link in self._rooms or self._is_searching
 
-    def linger(self, seconds: float) -> float:
-        """How long one stays awake that would do so for `seconds`; lest it be thawed again in place of one that is
-        looked for."""
-        return max(seconds, SEARCH_LINGER) if self._is_searching else seconds
+    def linger(self, link: Link, seconds: float) -> float:
+        """How long it stays awake, which would do so for `seconds`: one that was thawed in the place of another is held
+        until that is found, lest it be thawed again."""
+        if seconds >= SEARCH_LINGER or not self._is_searching:
+            return seconds
+        self._held.add(link)
+        return SEARCH_LINGER
 
     def pop(self, link: Link) -> Waiter | None:
         """Who has waited for it longest, and waits no more."""
@@ -78,6 +84,7 @@ class Rooms:
 
     def empty(self, link: Link) -> list[Waiter]:
         """It is not waited for any more: those who did, in their order."""
+        self._held.discard(link)
         room = self._rooms.pop(link, None)
         return [] if room is None else list(room.queue)
 
@@ -92,20 +99,24 @@ class Rooms:
             elif search is not None and began >= search.began:
                 search.others.add(link)
                 search.new += is_new
-                if search.new >= GONE_AFTER:
+                if search.new > search.spared:
                     gone.append(wanted)
         return gone
 
-    def needed(self, frozen: Collection[Link]) -> int:
-        """Invocations for those who wait for one of the `frozen`."""
-        needed = 0
+    def needed(self, frozen: Mapping[Link, float]) -> int:
+        """Invocations for those who wait for one of the `frozen`, each since when."""
+        needed, now = 0, asyncio.get_running_loop().time()
         for link, room in list(self._rooms.items()):
             if not room.queue:
                 del self._rooms[link]
             elif link in frozen and not room.queue.resting:
                 if room.search is None:
-                    room.search = Search(asyncio.get_running_loop().time())
+                    room.search = Search(now, spared=int(now - frozen[link] < SETTLED))
                 needed += room.search.needed(frozen)
+        if self._held and not self._is_searching:
+            for link in self._held:
+                link.release()
+            self._held.clear()
         return min(needed, len(frozen))
 
     @property
