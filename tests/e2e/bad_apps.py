@@ -71,6 +71,7 @@ BAD = (
     Bad("memory", "`MemoryError`", HTTP),
     Bad("exits", "`sys.exit()`", HTTP),
     Bad("exits-at-once", "`os._exit()`, a crash", HTTP, has_place=False),
+    Bad("exits-in-a-task", "`sys.exit()` in a task of its own", (ASGI, COROUTINE, NATIVE), has_place=False),
     Bad("silent", "begins no response", EVERY, has_place=False),
     Bad("half", "returns before the end of its response", (ASGI,)),
     Bad("wrong-value", "returns what is no response", EVERY, has_place=False),

@@ -54,6 +54,10 @@ def breaks(what: str) -> None:
             threading.Thread(target=time.sleep, args=(1,)).start()
 
 
+async def exits() -> None:
+    sys.exit(3)
+
+
 def leaks_tasks() -> None:
     for _ in range(100):
         asyncio.get_running_loop().create_task(asyncio.sleep(3600))
@@ -137,6 +141,8 @@ async def app(scope: Any, receive: Any, send: Any) -> Any:
         case _:
             if what == "leaks-tasks":
                 leaks_tasks()
+            if what == "exits-in-a-task":
+                await asyncio.create_task(exits())
             breaks(what)
             await start()
             await body(b"whole")
@@ -299,6 +305,8 @@ async def coroutine(request: Request) -> Any:
         time.sleep(BLOCKS)  # noqa: ASYNC251
     if what == "leaks-tasks":
         leaks_tasks()
+    if what == "exits-in-a-task":
+        await asyncio.create_task(exits())
     breaks(what)
     return "whole"
 
@@ -348,6 +356,8 @@ async def native(event: Any, response_stream: Any, context: Any) -> Any:
                 note("ignored")
     if what == "leaks-tasks":
         leaks_tasks()
+    if what == "exits-in-a-task":
+        await asyncio.create_task(exits())
     breaks(what)
     if what == "silent":
         return None
