@@ -14,11 +14,10 @@ from gateway.websocket import BINARY, PING, PONG, FramingError, Parser, close_fr
 from protocol.dial import CLOSE_NORMAL
 from protocol.frames import MAX_FRAME_SIZE
 
-# Together with one frame of 64 KiB that goes beyond the first: less than 256 KiB below the scheduler
+# Together, with the frame of 64 KiB that may go beyond the first: less than 256 KiB below the scheduler
 # (docs/protocol.md §2.6).
-UNSENT_HIGH: Final = 64 << 10  # bytes in the transport, from which on the scheduler gives nothing more
-UNSENT_LOW: Final = 16 << 10  # bytes, at which it is asked again
-NOTSENT_LOWAT: Final = 128 << 10  # bytes that the kernel may hold unsent
+UNSENT_MOST: Final = 80 << 10  # bytes that are given to a transport that holds none; two frames, mostly, in one write
+NOTSENT_LOWAT: Final = 96 << 10  # bytes that the kernel may hold unsent
 
 CLOSE_TIMEOUT: Final = 2.0  # seconds for the peer to end its side after our close frame
 
@@ -64,11 +63,11 @@ class LinkSocket(asyncio.Protocol):
 
     @property
     def room(self) -> int:
-        """Bytes that may be sent now. Where it is 0, `writable` follows."""
+        """Bytes that may be sent now, about. Where it is 0, `writable` follows."""
         transport = self._transport
         if transport is None or self._is_paused or self.is_closed or transport.is_closing():
             return 0
-        return UNSENT_HIGH - transport.get_write_buffer_size()
+        return UNSENT_MOST
 
     def send(self, messages: list[bytes]) -> None:
         """Binary messages, in one write. Only where there is room."""
@@ -112,8 +111,9 @@ class LinkSocket(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         stream = self._transport = cast(asyncio.Transport, transport)
-        # Full means paused, and paused means that `resume_writing` will come: above the mark is at the mark and above.
-        stream.set_write_buffer_limits(high=UNSENT_HIGH - 1, low=UNSENT_LOW)
+        # What the kernel does not take at once pauses, and `resume_writing` comes when it has taken all. Not 0: asyncio's
+        # TLS pauses at the mark, and would be paused by nothing.
+        stream.set_write_buffer_limits(high=1, low=0)
         raw = stream.get_extra_info("socket")
         if raw is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
             with contextlib.suppress(OSError):  # no TCP: the system's own bound is looser
