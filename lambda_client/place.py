@@ -77,9 +77,11 @@ def users_part(innermost: FrameType) -> tuple[str, str]:
 
 
 def _of_callback(frame: FrameType | None) -> Iterator[tuple[FrameType, int]]:
-    """From the innermost frame to the first that the loop has called."""
-    while frame is not None and not (frame.f_code.co_name == "_run" and "asyncio" in frame.f_code.co_filename):
+    """From the innermost frame to the one in which the loop has called back."""
+    while frame is not None:
         yield frame, frame.f_lineno
+        if frame.f_code.co_name == "_run" and "asyncio" in frame.f_code.co_filename:
+            return
         frame = frame.f_back
 
 

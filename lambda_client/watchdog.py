@@ -55,7 +55,7 @@ class Watchdog:
 
     def begin(self, stream: Stream) -> None:
         self._streams.add(stream)
-        if self._is_asleep and self._limit > 0:
+        if self._is_asleep and 0 < self._limit < threading.TIMEOUT_MAX:
             self._wake()
 
     def end(self, stream: Stream) -> None:

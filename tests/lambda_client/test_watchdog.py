@@ -23,7 +23,7 @@ from lambda_client.testing import TestClient
 from lambda_client.watchdog import Watchdog
 from tests.lambda_client.loopback_gateway import SECRET, LoopbackGateway
 
-LIMIT = 0.4
+LIMIT = 0.3
 """Seconds."""
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,6 +49,9 @@ async def handler(request: Request) -> str:
         sleeps()
         await asyncio.sleep(LIMIT)
         sleeps()
+    elif request.path == "/blocks-in-c":
+        asyncio.get_running_loop().call_soon(time.sleep, 3 * LIMIT)
+        await asyncio.sleep(2 * LIMIT)
     elif request.path == "/naps":
         for _ in range(40):
             sleeps(LIMIT / 20)
@@ -106,6 +109,14 @@ def test_an_app_is_named_with_its_request(caplog: pytest.LogCaptureFixture) -> N
     assert re.match(f"request [0-9a-f]{{32}}: the event loop is blocked, .* at {re.escape(HERE)}", said)
 
 
+def test_a_block_without_a_line_of_the_users_is_named_too(caplog: pytest.LogCaptureFixture) -> None:
+    with TestClient(handler) as client:
+        client.request("GET", "/blocks-in-c")
+        client.request("GET", "/blocks")
+    without, within = named(caplog)
+    assert "events.py" in without and HERE in within
+
+
 @pytest.mark.parametrize("path", ["/waits", "/naps"])
 def test_who_waits_or_takes_short_turns_is_not(caplog: pytest.LogCaptureFixture, path: str) -> None:
     with TestClient(handler) as client:
@@ -113,8 +124,9 @@ def test_who_waits_or_takes_short_turns_is_not(caplog: pytest.LogCaptureFixture,
     assert named(caplog) == []
 
 
-def test_it_can_be_turned_off(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DIALBACK_BLOCKED_LOOP", "0")
+@pytest.mark.parametrize("never", ["0", "inf"])
+def test_it_can_be_turned_off(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, never: str) -> None:
+    monkeypatch.setenv("DIALBACK_BLOCKED_LOOP", never)
     with TestClient(handler) as client:
         client.request("GET", "/blocks")
         assert not any(thread.name == "dialback-watchdog" for thread in threading.enumerate())
