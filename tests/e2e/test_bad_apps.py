@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.e2e.bad_apps import CASES, HTTP, WAITS, Bad, documented, observe, start
+from tests.e2e import process
+from tests.e2e.bad_apps import ASGI, CASES, HTTP, WAITS, Bad, documented, observe, start
 from tests.e2e.patience import wait_for
 from tests.e2e.stack import Stack
 from tests.e2e.wire import Connection, ConnectionCut
@@ -122,3 +124,15 @@ def test_a_block_beyond_the_grace_loses_the_streams(fresh_stack: Callable[..., S
     thread.join()
     assert times[-1] == -1, "it was cut"
     assert stack.get("/nothing-wrong") == b"whole", "the environment goes on"
+
+
+def test_a_frozen_environment_is_not_blocked(stack_of: Start) -> None:
+    """Its loop gives no sign of life either, for longer than the limit of 1 s."""
+    stack = stack_of(ASGI)
+    lines = len(stack.function.lines)
+    for _ in range(2):
+        stack.get("/nothing-wrong")
+        wait_for(lambda: process.state(stack.environment) == "T")
+        time.sleep(1.5)
+    stack.get("/nothing-wrong")
+    assert not any("is blocked" in line for line in stack.function.lines[lines:])
