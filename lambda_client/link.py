@@ -12,6 +12,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from lambda_client.change import Change
 from lambda_client.link_stream import STREAM_EVENTS, LinkStream, open_stream
 from lambda_client.stream import LambdaContext
 from lambda_client.wire import FunctionSession, dial, errors, events, frames
@@ -51,7 +52,7 @@ class Link:
         self, admitted: Admitted, session_id: bytes, dialler: Dialler, run: Callable[[LinkStream], Awaitable[None]]
     ) -> None:
         self.session = FunctionSession(session_id, admitted.session_key(session_id), admitted.token)
-        self.run = run
+        self._run = run
         self.ends_at = 0.0  # of the loop's clock: when the running lease does
         self._endpoint = admitted.endpoint
         self._dialler = dialler
@@ -67,9 +68,10 @@ class Link:
         self._lost_at = self._welcomed_at = 0.0  # the latter: 0 without a WELCOME on the present socket
         self._was_welcomed = False
         self._welcomed: asyncio.Future[None] | None = None
-        self._transmit_due = self._changed = False
+        self._transmit_due = False
         self._timer: asyncio.TimerHandle | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self._change = Change()
+        self._idle_since = 0.0
 
     # Policy: one invocation
 
@@ -99,7 +101,6 @@ class Link:
         return Outcome(lease if self._is_granted else None, text, self._was_answered)
 
     async def _serve(self, started: float, deadline: float) -> str:
-        idle_since: float | None = None
         while True:
             now = self._loop.time()
             if self._is_parked:
@@ -116,16 +117,13 @@ class Link:
                 await self._dial(deadline)
                 continue
             until = deadline
-            if not self.session.can_park or self._running:
-                idle_since = None
-            else:
-                idle_since = now if idle_since is None else idle_since
-                until = min(until, idle_since + self._linger)
-                if now >= idle_since + self._linger:
+            if self._is_idle:
+                until = min(until, self._idle_since + self._linger)
+                if now >= until:
                     self.session.park(now)
                     self.wake()
                     until = deadline
-            await self._wait(until)
+            await self._change.wait(until)
 
     async def _dial(self, deadline: float) -> None:
         """One dial, after its backoff. Raises `DialRefused`; any other failure leaves the link without a socket."""
@@ -135,7 +133,7 @@ class Link:
                 most = min(most, max(least, BACKOFF_SHARE * (ends - self._loop.time())))
             until = self._loop.time() + min(most, least * (1 << min(self._dials, 9) - 1)) * random.uniform(0.5, 1.0)
             while self._loop.time() < min(until, deadline) and not self.session.is_ended:
-                await self._wait(min(until, deadline))
+                await self._change.wait(min(until, deadline))
         if self.session.is_ended or self._loop.time() >= deadline:
             return
         self._dials += 1
@@ -163,6 +161,7 @@ class Link:
     async def _run_out(self) -> str:
         """The invocation's time is up: stop the code, say so, and be gone before the platform's axe."""
         assert self._context is not None
+        self._linger = 0.0
         scale = min(1.0, max(0.0, self._context.get_remaining_time_in_millis() / 1000))
         await self._stop_streams(frames.Code.TIMEOUT, STOP_TIMEOUT * scale)
         limit = self._loop.time() + PARK_PATIENCE * scale
@@ -170,7 +169,7 @@ class Link:
             if self.session.can_park:  # an upload is over only when the gateway has heard that nobody wants it
                 self.session.park(self._loop.time())
                 self.wake()
-            await self._wait(limit)
+            await self._change.wait(limit)
         if not self._is_parked:
             self._give_up("the invocation's time is up")
         return "timed out"
@@ -197,24 +196,23 @@ class Link:
         """The environment drops this link. Idempotent."""
         self._give_up(reason)
 
-    async def _wait(self, until: float) -> None:
-        """Until something changed since the last wait, or a time of the loop's clock."""
-        if not self._changed:
-            self._waiter = self._loop.create_future()
-            timer = self._loop.call_at(until, self._change)
-            try:
-                await self._waiter
-            finally:
-                timer.cancel()
-                self._waiter = None
-        self._changed = False
+    @property
+    def _is_idle(self) -> bool:
+        return self.session.can_park and not self._running
 
-    def _change(self) -> None:
-        self._changed = True
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+    def _rest(self) -> None:
+        """A stream has ended, or a lease has begun without one."""
+        self._idle_since = self._loop.time()
+        if self._is_idle:
+            self._change.tell_before(self._idle_since + self._linger)
 
     # For the streams
+
+    async def run(self, stream: LinkStream) -> None:
+        """Its code. What that leaves to be sent waits for nobody where nobody else runs."""
+        await self._run(stream)
+        if len(self._running) == 1:
+            self._flush()
 
     def start_reading(self, stream: int) -> None:
         self.session.start_reading(stream)
@@ -262,8 +260,11 @@ class Link:
 
     def _transmit(self) -> None:
         self._transmit_due = False
+        self._flush()
+
+    def _flush(self) -> None:
         try:
-            while self._socket is not None and (room := self._socket.room) > 0:
+            while self.session.has_frames_to_send and self._socket is not None and (room := self._socket.room) > 0:
                 messages = self.session.frames_to_send(room, self._loop.time())
                 if not messages:
                     break
@@ -312,7 +313,7 @@ class Link:
         self._fail_dial(reason)
         self._handle(self.session.socket_lost(self._loop.time()))
         self._arm()
-        self._change()
+        self._change.tell()
 
     def _fail_dial(self, reason: str) -> None:
         if self._welcomed is not None and not self._welcomed.done():
@@ -334,20 +335,20 @@ class Link:
         if self._welcomed is not None and not self._welcomed.done():
             self._welcomed.set_result(None)
         self.wake()
-        self._change()
+        self._change.tell()
 
     def _on_granted(self, event: events.LeaseGranted) -> None:
         self._is_granted = self._was_answered = True
         self._linger = event.linger
-        self._change()
+        self._rest()
 
     def _on_released(self, event: events.LeaseReleased) -> None:
         self._linger = 0.0
-        self._change()
+        self._change.tell()
 
     def _on_parked(self, event: events.Parked) -> None:
         self._is_parked = self._was_answered = True
-        self._change()
+        self._change.tell()
 
     def _on_opened(self, event: events.StreamOpened) -> None:
         assert self._context is not None  # a stream is opened in a lease alone
@@ -356,7 +357,6 @@ class Link:
         self._streams[event.stream] = stream
         self._running[stream.task] = stream
         stream.task.add_done_callback(self._on_task_done)
-        self._change()
 
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
         stream = self._running.pop(task, None)
@@ -364,11 +364,11 @@ class Link:
             task.exception()  # the stream has dealt with it; only what ends the process gets this far
         elif stream is not None:
             stream.end_unbegun()
-        self._change()
+        self._rest()
 
     def _on_closed(self, event: events.StreamClosed) -> None:
         self._streams.pop(event.stream, None)
-        self._change()
+        self._rest()
 
     def _on_socket_dead(self, event: events.SocketDead) -> None:
         self._drop_socket(event.reason)
@@ -381,7 +381,7 @@ class Link:
             stream.cancel(frames.Code.LOST)
         self._streams.clear()
         self._arm()
-        self._change()
+        self._change.tell()
 
 
 #: What the link itself does; the events of one stream are in `STREAM_EVENTS`.

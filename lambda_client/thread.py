@@ -47,16 +47,16 @@ class ThreadRun:
         self._post(_settle, self.prepared, prepared, None)
 
     def _main(self, call: Callable[[ThreadRun], Prepared]) -> None:
+        prepared: Prepared | None = None
         error: BaseException | None = None
         try:
             prepared = call(self)
-            self.begin(prepared)
             if isinstance(prepared.body, Iterator):
+                self.begin(prepared)
                 self._iterate(prepared.body)
         except BaseException as raised:
             error = raised
-            self._post(_settle, self.prepared, None, raised)
-        self._post(self._end, error)
+        self._post(self._end, prepared, error)  # one wake-up for all
 
     def _iterate(self, pieces: Iterator[Any]) -> None:
         """Closed at the end, and where it is when nobody takes any more: in this thread, as a generator must be."""
@@ -91,7 +91,8 @@ class ThreadRun:
 
     # In the loop
 
-    def _end(self, error: BaseException | None) -> None:
+    def _end(self, prepared: Prepared | None, error: BaseException | None) -> None:
+        _settle(self.prepared, prepared, error)
         _settle(self._ended, None, error)
         if error is not None:
             self._ended.exception()  # `prepared` or the iteration raises it, or nobody waits for either

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("dialback")
 
-SIGNS = 4  # that are asked for in the limit: a block is named at most a quarter of it late
+SIGNS = 4  # that are asked for in the limit: a block is named a quarter of it late, a half where streams just ended
 _ADVICE = (
     "Await what waits (`await asyncio.sleep(…)`, an async client), give what does not to a thread "
     "(`await asyncio.to_thread(…)`), or make the handler a `def`."
@@ -86,6 +86,9 @@ class Watchdog:
                     self._news.wait()
                 self._is_asleep = False
             self._look()
+            if not self._waiting():  # who follows at once need not pay for waking us
+                time.sleep(self._limit / SIGNS)
+                self._count(0.0)
 
     def _waiting(self) -> list[Stream]:
         """The streams that run. Code that was left behind goes on when the loop does."""

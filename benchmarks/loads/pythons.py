@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
 import sys
 from typing import Final
@@ -17,18 +18,20 @@ from benchmarks.process import REPOSITORY
 VERSIONS: Final = ("3.11", "3.12", "3.13")
 GIB: Final = 1 << 30
 IMPORT: Final = """
-import time, resource
-began = time.perf_counter()
+import time
+began = time.process_time()
 {}
-took = time.perf_counter() - began
+took = time.process_time() - began
 status = open("/proc/self/status").read()
 print(took * 1e3, int(status.split("VmRSS:")[1].split()[0]) / 1024)
 """
+YARDSTICK: Final = "websockets and msgpack"  # what one would import to dial by hand
 IMPORTS: Final = {
+    YARDSTICK: "import websockets.asyncio.client, msgpack",
     "nothing": "",
+    "asyncio alone": "import asyncio",
     "lambda_client": "import lambda_client",
     "and what a first dial needs": "import lambda_client.environment, lambda_client.dial, lambda_client.plain",
-    "asyncio alone": "import asyncio",
 }
 
 
@@ -39,6 +42,12 @@ def interpreters(*, quick: bool) -> dict[str, str]:
         return {ours: sys.executable}
     found = {version: REPOSITORY / f".venv-{version}" / "bin" / "python" for version in VERSIONS if version != ours}
     return {ours: sys.executable} | {name: str(path) for name, path in found.items() if path.exists()}
+
+
+def function_interpreters(*, quick: bool) -> dict[str, str]:
+    """The same of the function's libraries: also those of `.venv-function-3.x` (scripts/check-pythons)."""
+    folders = {} if quick else {path.name.rpartition("-")[2]: path for path in REPOSITORY.glob(".venv-function-3.*")}
+    return {version: str(path / "bin" / "python") for version, path in folders.items()} | interpreters(quick=quick)
 
 
 def run(bench: Bench) -> None:
@@ -100,17 +109,24 @@ def _loops(bench: Bench) -> None:
 def _loading(bench: Bench) -> None:
     table = Table(
         "The function's side, loaded",
-        "A fresh interpreter of each version, files and bytecode in the page cache; resident memory of the whole"
-        " process.",
-        (Column("import", "ms"), Column("resident", "MiB")),
+        "A fresh interpreter of each version, files and bytecode in the page cache; import in processor time, resident"
+        f" memory of the whole process. Ratio: to the import of {YARDSTICK} (`websockets.asyncio.client`) in the same"
+        " round.",
+        (Column("import", "ms"), Column("ratio", "", 2), Column("resident", "MiB")),
         base="",
     )
-    ways = list(itertools.product(sorted(interpreters(quick=bench.quick).items()), IMPORTS.items()))
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": ""}
+    pythons = sorted(function_interpreters(quick=bench.quick).items(), key=lambda item: int(item[0].partition(".")[2]))
     for round_ in range(bench.rounds + 1):
-        for (version, python), (name, statement) in ways:
-            command = [python, "-c", IMPORT.format(statement)]
-            done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
-            if round_:  # the first compiles
+        for version, python in pythons:
+            yardstick = 0.0
+            for name, statement in IMPORTS.items():
+                command = [python, "-c", IMPORT.format(statement)]
+                done = subprocess.run(
+                    command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True
+                )
                 took, resident = map(float, done.stdout.split())
-                table.add(f"{version}, {name}", **{"import": took, "resident": resident})
+                yardstick = yardstick or took
+                if round_:  # the first compiles
+                    table.add(f"{version}, {name}", **{"import": took, "ratio": took / yardstick, "resident": resident})
     bench.tables.append(table)

@@ -208,7 +208,7 @@ def test_full_duplex_answers_each_piece_before_the_next_is_sent() -> None:
 
 def test_what_is_ready_in_one_turn_leaves_in_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[int] = []
-    transmit = Link._transmit
+    flush = Link._flush
 
     def counting(link: Link) -> None:
         socket = link._socket
@@ -220,12 +220,12 @@ def test_what_is_ready_in_one_turn_leaves_in_one_write(monkeypatch: pytest.Monke
                 send(messages)
 
             monkeypatch.setattr(socket, "send", count)
-            transmit(link)
+            flush(link)
             monkeypatch.setattr(socket, "send", send)
         else:
-            transmit(link)
+            flush(link)
 
-    monkeypatch.setattr(Link, "_transmit", counting)
+    monkeypatch.setattr(Link, "_flush", counting)
 
     async def three_at_once(request: Request) -> AsyncIterator[str]:
         yield "a"

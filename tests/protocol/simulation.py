@@ -24,7 +24,7 @@ from tests.protocol.virtual_network import Clock, Profile, Socket
 
 LIMIT = 600.0  # virtual seconds in which every run must be over
 MAX_EVENTS = 200_000  # … and events, against a loop that moves no time
-CONTROL_SLACK = 16 << 10  # bytes of control frames that a session may keep at once here
+CONTROL_SLACK = 64 << 10  # bytes of control frames that a session may keep at once here
 TRACE = 4000  # things that happened, in the report of a failure
 
 
