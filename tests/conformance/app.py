@@ -215,6 +215,19 @@ async def status(scope: Scope, receive: Receive, send: Send, seen: list[Any]) ->
 
 
 @behaviour
+async def body_of_none(scope: Scope, receive: Receive, send: Send, seen: list[Any]) -> None:
+    """A body with a status that has none."""
+    await start(send, 204)
+    await asyncio.sleep(0.1)
+    await note_error(seen, body(send, b"body"))
+
+
+@behaviour
+async def many_fields(scope: Scope, receive: Receive, send: Send, seen: list[Any]) -> None:
+    await whole(send, b"", *((b"x-%d" % number, b"v" * 100) for number in range(100)))
+
+
+@behaviour
 async def says_close(scope: Scope, receive: Receive, send: Send, seen: list[Any]) -> None:
     await whole(send, b"bye", (b"connection", b"close"))
 
@@ -287,6 +300,15 @@ async def waits(scope: Scope, receive: Receive, send: Send, seen: list[Any]) -> 
     seen.append((await receive())["type"])
     await note_error(seen, body(send))
     await note_error(seen, body(send, b"after the end"))
+
+
+@behaviour
+async def waits_to_be_told(scope: Scope, receive: Receive, send: Send, seen: list[Any]) -> None:
+    await read(receive)
+    await start(send)
+    await body(send, b"begun", True)
+    await receive()
+    seen.append(time.time())
 
 
 @behaviour

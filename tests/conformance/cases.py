@@ -229,6 +229,13 @@ def leaves(case: Case, site: Site) -> Observed:
     return {}
 
 
+def timed_leaving(case: Case, site: Site) -> Observed:
+    """Whether the app knows at once, where a busy machine has half a second."""
+    leaves(case, site)
+    left = time.time()
+    return {"told at once": site.seen(case.key, 1)[0] - left < 0.5}
+
+
 def resets(case: Case, site: Site) -> Observed:
     with site.connect() as connection:
         connection.request("POST", case.target, body=b"sent")
@@ -331,6 +338,8 @@ CASES: list[Case] = [
         ("1 MiB in 16 pieces", "/large/KEY", {}),
         ("fields of every kind", "/fields/KEY", {}),
         ("a bytearray and a memoryview", "/views/KEY", {}),
+        ("a hundred fields", "/many_fields/KEY", {}),
+        ("a body where there is none", "/body_of_none/KEY", {"notes": 1}),
         ("its own chunked coding", "/chunked_itself/KEY", {}),
         ("its own connection: close", "/says_close/KEY", {}),
         ("HEAD, a length", "/sized/KEY", {"method": "HEAD"}),
@@ -360,6 +369,7 @@ CASES: list[Case] = [
         ("closes", "/waits/KEY", {"run": leaves, "notes": 6}),
         ("resets", "/waits/KEY", {"run": resets, "notes": 6}),
         ("closes its half", "/waits/KEY", {"run": half_closes, "notes": 6}),
+        ("closes, and the app is told", "/waits_to_be_told/KEY", {"run": timed_leaving}),
         ("closes while it uploads", "/waits_unread/KEY", {"run": leaves_uploading, "notes": 1}),
         ("work after the response", "/goes_on/KEY", {"notes": 1}),
     ),

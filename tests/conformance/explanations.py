@@ -47,6 +47,11 @@ EXPLANATIONS = (
         "A 205 has no content (RFC 9110, section 15.3.6): what the app sends is dropped. uvicorn sends it.",
     ),
     Explanation(
+        ("connection", "app"),
+        ("a body where there is none",),
+        "What is sent with a status that has no content is dropped. To uvicorn it is an error, at which it closes.",
+    ),
+    Explanation(
         ("connection",),
         ("its own connection: close",),
         "The client's connection is the gateway's, and serves other functions too. An app cannot close it.",
