@@ -110,11 +110,13 @@ class Dialback(Subject):
         root: Path = REPOSITORY,
         function_core: int | None = LOAD_CORE,
         function_variables: Mapping[str, str] | None = None,
+        bare: bool = False,
     ) -> None:
         """`places`: streams in each environment. `keys`: of the gateway's configuration. `python`, `uvloop`: what the
         gateway runs on. `distance`: ports on which somebody passes on what goes to the gateway from the function, and
         to the function from the gateway; `distance_targets` says where to. `tls`: certificate and key. `function`,
-        `root`: its file and handler, and its task root. `function_core`: None for all of them."""
+        `root`: its file and handler, and its task root. `function_core`: None for all of them. `bare`: the bare
+        function in place of the local Lambda."""
         secret = secrets.token_urlsafe(32)
         port, function_port, self.admin_port = free_port(), free_port(), free_port()
         dial_port, invoke_port = distance or (port, function_port)
@@ -124,8 +126,9 @@ class Dialback(Subject):
         trusted = {"DIALBACK_CA_FILE": str(tls[0])} if tls else {}
         dialback = [sys.executable, str(REPOSITORY / "dialback.py")]
         limits = ("--environments", str(environments), "--memory", "4096")
+        local = [*dialback, "lambda", function, "--port", str(function_port), "--root", str(root), *limits]
         local_lambda = Process(
-            [*dialback, "lambda", function, "--port", str(function_port), "--root", str(root), *limits],
+            [sys.executable, "-m", "benchmarks.workload.bare_function", str(function_port)] if bare else local,
             folder / f"{name}-lambda.log",
             core=function_core,
             environment={
@@ -136,7 +139,7 @@ class Dialback(Subject):
                 **(function_variables or {}),
             },
         )
-        local_lambda.ready(READY)
+        local_lambda.ready("^Ready" if bare else READY)
         settings: dict[str, object] = {
             "listen": f"127.0.0.1:{port}",
             "admin": f"127.0.0.1:{self.admin_port}",

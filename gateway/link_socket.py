@@ -111,8 +111,8 @@ class LinkSocket(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         stream = self._transport = cast(asyncio.Transport, transport)
-        # What the kernel does not take at once pauses, and `resume_writing` comes when it has taken all. Not 0: asyncio's
-        # TLS pauses at the mark, and would be paused by nothing.
+        # What the kernel does not take at once pauses, and `resume_writing` comes when it has taken all. Not 0:
+        # asyncio's TLS pauses at the mark, and would be paused by nothing.
         stream.set_write_buffer_limits(high=1, low=0)
         raw = stream.get_extra_info("socket")
         if raw is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
