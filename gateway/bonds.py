@@ -6,7 +6,7 @@ Knows links and exchanges; who waits for such an environment is in `rooms`.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -50,6 +50,7 @@ class Bonds:
     def __init__(self) -> None:
         self.counts = Counts()
         self._bonds: OrderedDict[bytes, Bond] = OrderedDict()  # the last used is the last
+        self._on: Counter[Link] = Counter()  # how many are bound to each
 
     def __len__(self) -> int:
         return len(self._bonds)
@@ -61,6 +62,10 @@ class Bonds:
         self._drop_old()
         bond = self._bonds.get(exchange.tie.value)
         return None if bond is None else bond.link
+
+    def on(self, link: Link) -> int:
+        """How many values are bound there."""
+        return self._on[link]
 
     def opened(self, exchange: Exchange, link: Link) -> None:
         """Its stream is open there: so that two that come at once are not parted, its value is bound before it is
@@ -74,14 +79,15 @@ class Bonds:
 
     def untie(self, exchange: Exchange) -> None:
         """Its environment did not take it: any other may."""
-        if exchange.tie is not None and exchange.tie.value is not None:
-            self._bonds.pop(exchange.tie.value, None)
+        value = exchange.tie.value if exchange.tie is not None else None
+        if value is not None and value in self._bonds:
+            self._drop(value)
 
     def lose(self, link: Link) -> None:
         """Nothing can go there any more."""
         lost = [value for value, bond in self._bonds.items() if bond.link is link]
         for value in lost:
-            del self._bonds[value]
+            self._drop(value)
         self.counts.lost += len(lost)
 
     def _answered(self, link: Link, tie: Tie, status: int, headers: Headers) -> None:
@@ -92,7 +98,7 @@ class Bonds:
         elif tie.is_first and tie.value is not None:
             bond = self._bonds.get(tie.value)
             if bond is not None and bond.link is link:
-                del self._bonds[tie.value]
+                self._drop(tie.value)
 
     def _bind(self, value: bytes, link: Link) -> bool:
         """Whether it was not bound there yet."""
@@ -103,8 +109,10 @@ class Bonds:
             self._bonds.move_to_end(value)
             self.counts.kept += 1
             return False
+        if bond is not None:
+            self._drop(value)
         self._bonds[value] = Bond(link, now)
-        self._bonds.move_to_end(value)
+        self._on[link] += 1
         self.counts.new += 1
         while len(self._bonds) > MOST:
             self._evict()
@@ -116,5 +124,11 @@ class Bonds:
             self._evict()
 
     def _evict(self) -> None:
-        self._bonds.popitem(last=False)
+        self._drop(next(iter(self._bonds)))
         self.counts.evicted += 1
+
+    def _drop(self, value: bytes) -> None:
+        link = self._bonds.pop(value).link
+        self._on[link] -= 1
+        if not self._on[link]:
+            del self._on[link]

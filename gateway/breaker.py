@@ -14,6 +14,7 @@ from typing import Final
 import structlog
 
 from gateway.config import BreakerConfig
+from gateway.errors import Problem
 
 log = structlog.get_logger("dialback.pool")
 
@@ -71,6 +72,11 @@ class Breaker:
         if self._timer is None:
             return 1
         return max(1, math.ceil(self._timer.when() - asyncio.get_running_loop().time()))
+
+    @property
+    def problem(self) -> Problem:
+        """What is answered while it is open."""
+        return Problem("circuit-open", retry_after=self.retry_after)
 
     def room(self, coming: int) -> float:
         """How many invocations may be started now, while so many have not led to a lease yet."""

@@ -61,6 +61,12 @@ class Forecast:
         wait for it either, and the next request gets another one."""
         return self.places is not None and self.places > 1
 
+    def newcomers(self, bound: int) -> int:
+        """With so many streams an environment takes none without a value yet (`affinity`): for each that is `bound` to
+        it, up to half of its places, one is left for those who come back."""
+        places = self.places or 1
+        return max(1, places - min(bound, places // 2))
+
     def starts(self, waiting: int, overdue: int = 0, busy: int = 0, start: float | None = None) -> int:
         """How many invocations those who wait need, those on their way among them.
 

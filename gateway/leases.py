@@ -6,10 +6,14 @@ Knows links and their starts. Who gets a lease, and when it takes no more, is th
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import Final
 
 from gateway.bill import Bill
 from gateway.dialback import Link
 from gateway.starts import Start
+
+LAST_CALL: Final = 5.0  # seconds before its end in which a lease takes no stream at all
 
 
 class Leases(dict[Link, Start]):
@@ -20,11 +24,12 @@ class Leases(dict[Link, Start]):
         self._bill = bill
         self._loop = asyncio.get_running_loop()
 
-    def begin(self, link: Link, start: Start) -> None:
-        """Streams may be open on it already."""
+    def begin(self, link: Link, start: Start, seconds: float) -> None:
+        """For so long. Streams may be open on it already."""
         self[link] = start
         start.is_leased = True
         start.leased_at = self._loop.time()
+        start.ends_at = start.leased_at + seconds
         start.idle_since = None if link.open_streams else start.leased_at
 
     def end(self, link: Link) -> Start | None:
@@ -43,6 +48,18 @@ class Leases(dict[Link, Start]):
         if start.idle_since is not None:
             self._bill.idle += self._loop.time() - start.idle_since
             start.idle_since = None
+
+    def takes(self, link: Link) -> bool:
+        """Whether it takes a stream that can go nowhere else: not at the very end, when it would be cut at once."""
+        start = self.get(link)
+        if start is None or not link.can_open:
+            return False
+        return not start.is_retired or start.ends_at - self._loop.time() > LAST_CALL
+
+    def first(self, has_room: Callable[[Link], bool]) -> Link | None:
+        """The latest that takes new streams, and this one."""
+        links = (link for link, start in reversed(self.items()) if not start.is_retired)
+        return next((link for link in links if link.can_open and has_room(link)), None)
 
     @property
     def streams(self) -> int:

@@ -11,6 +11,7 @@ from typing import Final
 
 import structlog
 
+from gateway.alarm import Alarm
 from gateway.bill import Bill
 from gateway.bonds import Bonds
 from gateway.breaker import Circuit
@@ -34,7 +35,6 @@ from protocol.invitation import Keyring
 log = structlog.get_logger("dialback.pool")
 
 LONGEST_LEASE: Final = 900.0  # seconds; no platform lets an invocation run longer
-SHORTEST_LOOK: Final = 0.001  # seconds between two looks at the queue that nothing but time is the reason for
 RENEWAL_STARTS: Final = 3  # expected cold starts before that time is over, another one is started to take over …
 LONGEST_LEAD: Final = 0.25  # … but no earlier than in that part of it
 
@@ -59,7 +59,7 @@ class Pool:
         self._places = Places()
         self._queue = Queue(self.starts_changed)
         self._rooms = Rooms(self.starts_changed)
-        self._look: asyncio.TimerHandle | None = None  # at what waits for a place that was expected sooner than a start
+        self._alarm = Alarm(self.starts_changed)  # for what waits for a place that was expected sooner than a start
         self._failures = 0  # since the last lease
         self._rests_until = 0.0  # on the loop's clock: no environment is started that nobody waits for
         self._is_draining = self._is_stopped = False
@@ -95,13 +95,13 @@ class Pool:
             self.retries.earn()
         if self._is_stopped:
             raise PoolRefusal(Problem("draining"))
-        bound = self.bonds.link(exchange)
-        link = self._places.first() if bound is None else bound if bound in self._leases else None
-        if link is not None:
+        link = self._place(exchange)
+        if link is not None and (self._queue or self._rooms):
             self._serve(link)  # those who were here before
-        if is_open := link is not None and link.can_open:
+            link = self._place(exchange)
+        if link is not None:
             self._open_on(link, exchange)
-        return is_open
+        return link is not None
 
     async def open(self, exchange: Exchange) -> None:
         """Return when the exchange, for which there was no place, has its stream. Raises `PoolRefusal` when it gets
@@ -114,7 +114,7 @@ class Pool:
         if self.waiting >= self.function.limits.max_queue:
             raise PoolRefusal(Problem("overloaded"))
         if self._is_hopeless(self.waiting):
-            raise PoolRefusal(self._circuit_open())
+            raise PoolRefusal(self.starts.breaker.problem)
         waiter = (self._queue if bound is None else self._rooms.queue(bound)).add(exchange)
         exchange.queued()
         self.starts_changed()
@@ -152,7 +152,7 @@ class Pool:
             self._parked[link] = self._loop.time()
             link.decline(offer.lease)
             return
-        self._leased(link, start, min(offer.remaining, LONGEST_LEASE) * self.function.lease_share / 100)
+        self._leased(link, start, min(offer.remaining, LONGEST_LEASE))
         self.place_freed(link)
         link.grant(offer.lease, self._linger(link, start, offer.remaining))
         if aged is not None:
@@ -212,8 +212,8 @@ class Pool:
         if self._is_stopped:
             return
         if self.waiting and self._is_hopeless():
-            self._queue.refuse_all(self._circuit_open())
-            self._rooms.refuse(self._circuit_open(), sought=True)
+            self._queue.refuse_all(self.starts.breaker.problem)
+            self._rooms.refuse(self.starts.breaker.problem, sought=True)
         needed = max(self._needed_by_queue() if self._queue else 0, self._needed_to_keep())
         if self.forecast.may_wait and not self._is_draining:
             needed += self._leases.to_renew
@@ -247,8 +247,7 @@ class Pool:
         self._is_stopped = self._is_draining = True
         self._queue.refuse_all(Problem("draining"))
         self._rooms.refuse(Problem("draining"))
-        if self._look is not None:
-            self._look.cancel()
+        self._alarm.cancel()
         await self.starts.stop()
 
     # places
@@ -266,10 +265,11 @@ class Pool:
     def _serve(self, link: Link) -> None:
         """Give the link's free places to those who can go nowhere else, then to the head of the queue."""
         while link.can_open and (waiter := self._next(link)) is not None:
+            waiter.leave()
             bound = self.bonds.link(waiter.exchange) or link  # perhaps since it waits
-            if bound is not link and not (bound in self._leases and bound.can_open):
+            if bound is not link and not self._leases.takes(bound):
                 self._rooms.queue(bound).enter((waiter,))
-                self._look_again(0.0)  # it may be frozen by now
+                self._alarm.within(0.0)  # it may be frozen by now
                 continue
             try:
                 self._open_on(bound, waiter.exchange)
@@ -278,9 +278,23 @@ class Pool:
             else:
                 waiter.place.set_result(None)
 
+    def _place(self, exchange: Exchange) -> Link | None:
+        """Where it can go now."""
+        if exchange.tie is None:
+            return self._places.first()
+        if (bound := self.bonds.link(exchange)) is not None:
+            return bound if self._leases.takes(bound) else None
+        return self._leases.first(self._has_room_for_newcomers)
+
+    def _has_room_for_newcomers(self, link: Link) -> bool:
+        return link.open_streams < self.forecast.newcomers(self.bonds.on(link))
+
     def _next(self, link: Link) -> Waiter | None:
-        waiter = self._rooms.pop(link)
-        return self._queue.pop() if waiter is None and not self._leases[link].is_retired else waiter
+        if self._rooms and self._leases.takes(link) and (waiter := self._rooms.pop(link)) is not None:
+            return waiter
+        head = None if self._leases[link].is_retired else self._queue.head
+        is_newcomer = head is not None and head.exchange.tie is not None
+        return None if is_newcomer and not self._has_room_for_newcomers(link) else head
 
     def _least_tried(self) -> Waiter | None:
         return self._queue.least_tried() or self._rooms.least_tried()
@@ -289,7 +303,7 @@ class Pool:
         """Whatever it was wanted for, another environment must do."""
         self.bonds.lose(link)
         self._queue.enter(self._rooms.empty(link), first=True)
-        while self._queue and (free := self._places.first()) is not None:
+        for free in list(self._leases):
             self._serve(free)
 
     def _open_on(self, link: Link, exchange: Exchange) -> None:
@@ -326,9 +340,6 @@ class Pool:
             return breaker.circuit is Circuit.HALF_OPEN and waiting >= (self.forecast.places or 1)
         return breaker.is_open
 
-    def _circuit_open(self) -> Problem:
-        return Problem("circuit-open", retry_after=self.starts.breaker.retry_after)
-
     # invocations
 
     def _needed_by_queue(self) -> int:
@@ -338,7 +349,7 @@ class Pool:
         start = self.forecast.start(is_warm=len(self._parked) > self.starts.coming)
         overdue, later = (0, None) if start is None else self._queue.overdue(start)
         if later is not None:
-            self._look_again(later)
+            self._alarm.within(later)
         return self.forecast.starts(len(self._queue), overdue, self._leases.places_taken, start)
 
     def _needed_to_keep(self) -> int:
@@ -347,21 +358,9 @@ class Pool:
             return 0
         rest = self._rests_until - self._loop.time()
         if rest > 0:
-            self._look_again(rest)
+            self._alarm.within(rest)
             return 0
         return self.function.min_leased - self._leases.kept
-
-    def _look_again(self, seconds: float) -> None:
-        at = self._loop.time() + max(seconds, SHORTEST_LOOK)
-        if self._look is not None and not self._look.cancelled():
-            if self._look.when() <= at:
-                return
-            self._look.cancel()
-        self._look = self._loop.call_at(at, self._looked)
-
-    def _looked(self) -> None:
-        self._look = None
-        self.starts_changed()
 
     # leases
 
@@ -371,10 +370,11 @@ class Pool:
         is_awaited = bool(self._queue) or self._rooms.want(link)
         return is_awaited or self._needed_to_keep() > 0 or (self.function.linger > 0 and not self._is_draining)
 
-    def _leased(self, link: Link, start: Start, seconds: float) -> None:
-        """It takes new streams for so long, and another one takes over in time."""
+    def _leased(self, link: Link, start: Start, remaining: float) -> None:
+        """It takes new streams for a share of that, and another one takes over in time."""
+        seconds = remaining * self.function.lease_share / 100
         start.is_kept = self._needed_to_keep() > 0
-        self._leases.begin(link, start)
+        self._leases.begin(link, start, remaining)
         lead = min(seconds * LONGEST_LEAD, RENEWAL_STARTS * (self.forecast.start(is_warm=False) or 0.0))
         start.timer = self._loop.call_later(seconds - lead, self._age, link, lead)
 

@@ -94,14 +94,21 @@ class Queue:
         if timer is not None:
             timer.cancel()
 
-    def pop(self) -> Waiter | None:
-        """The head of the queue, which is in it no more."""
+    @property
+    def head(self) -> Waiter | None:
+        """Who has waited longest, and waits still."""
         while self._waiters:
             waiter = next(iter(self._waiters))
-            self.remove(waiter)
             if not waiter.place.done() and not waiter.exchange.is_ended:
                 return waiter
+            self.remove(waiter)
         return None
+
+    def pop(self) -> Waiter | None:
+        """The head of the queue, which is in it no more."""
+        if (waiter := self.head) is not None:
+            self.remove(waiter)
+        return waiter
 
     def least_tried(self) -> Waiter | None:
         """The first of those that the fewest failed invocations were charged to."""

@@ -54,6 +54,9 @@ class Rooms:
         self._held: set[Link] = set()  # that stay awake while others are looked for, and no longer
         self._rested = rested
 
+    def __bool__(self) -> bool:
+        return bool(self._rooms)
+
     def __len__(self) -> int:
         """All who wait."""
         return sum(len(room.queue) for room in self._rooms.values())

@@ -52,6 +52,8 @@ class Start:
     """It is among the `Places`."""
     leased_at: float = 0.0
     """On the loop's clock."""
+    ends_at: float = 0.0
+    """Its lease, on the loop's clock."""
     idle_since: float | None = None
     """Leased and without a stream, on the loop's clock."""
     timer: asyncio.TimerHandle | None = None

@@ -88,7 +88,7 @@ async def test_the_table_is_bounded_whatever_values_are_made_up(monkeypatch: pyt
         bonds.opened(exchange(value(f"made up {number}")), link)
         if number % 50 == 0:  # what is used stays
             bonds.opened(exchange(value("honest")), link)
-    assert len(bonds) == 100 and bonds.counts.evicted == 901 and bonds.counts.new == 1001
+    assert len(bonds) == bonds.on(link) == 100 and bonds.counts.evicted == 901 and bonds.counts.new == 1001
     assert bonds.link(exchange(value("honest"))) is link
     assert bonds.link(exchange(value("made up 1"))) is None
 
@@ -99,7 +99,7 @@ async def test_a_value_that_the_function_does_not_know_takes_no_place() -> None:
         tie = value(f"made up {status}")
         bonds.opened(exchange(tie), link)
         tie.answered(status, [(b"mcp-session-id", b"and told")])
-    assert len(bonds) == 0
+    assert len(bonds) == bonds.on(link) == 0
     known = value("known")
     bonds.opened(exchange(known), link)
     known.answered(200, [])
@@ -127,6 +127,7 @@ async def test_a_value_that_a_response_gives_is_its_environments_and_stays_so() 
     assert bonds.link(exchange(value("abc"))) is first
     bonds.lose(first)
     assert bonds.link(exchange(value("abc"))) is None and bonds.counts.lost == 1
+    assert not bonds._on
 
 
 # Which environment they go to, in virtual time
@@ -412,6 +413,29 @@ def test_a_lease_whose_time_is_up_takes_nobody_elses_requests() -> None:
     run(scenario())
 
 
+def test_the_last_seconds_of_a_lease_are_for_what_is_open() -> None:
+    """What would be opened then would be cut at once: it waits for the next invocation of its environment."""
+
+    async def scenario() -> None:
+        seconds = 0.01
+        function = one_each(remaining=20.0, places=2, service=lambda: seconds)
+        gives_sessions(function)
+        await function.ask_of(SESSION.tie(()))  # leased from 1 to 21 s
+        (link,) = function.links
+        seconds = 18.0
+        listening = asyncio.ensure_future(function.ask_of(value("session 0")))
+        await asyncio.sleep(13)
+        seconds = 0.01
+        assert await function.ask_of(value("session 0")) == (0.0, link), "seven seconds are left"
+        await asyncio.sleep(3)
+        waited, found = await function.ask_of(value("session 0"))
+        assert found is link and waited == pytest.approx(2, abs=0.2)
+        await listening
+        await function.pool.stop()
+
+    run(scenario())
+
+
 def test_who_waits_for_a_frozen_environment_is_charged_for_invocations_that_fail() -> None:
     async def scenario() -> None:
         function = one_each(linger=0.1)
@@ -535,6 +559,28 @@ async def test_a_stream_that_its_environment_refuses_goes_to_another() -> None:
         assert await third == "third"
         open_one.respond(b"long")
         assert await long == "long"
+
+
+async def test_who_only_listens_leaves_places_for_what_its_environment_is_asked_next() -> None:
+    """Each session of an MCP client holds a stream open. Were an environment filled with them, no call would get in."""
+    environments = [Environment(leave_it, places=4), Environment(leave_it, places=4)]
+    async with whole(url_of(*environments), affinity="header:mcp-session-id", linger=5) as it:
+
+        async def ask(session: str) -> str:
+            async with it.client.get(it.gateway.url, headers={"mcp-session-id": session}) as response:
+                return await response.text()
+
+        listening, streams = [], []
+        for number in range(4):
+            listening.append(asyncio.ensure_future(ask(f"session {number}")))
+            streams.append(await first_stream(environments[number // 2]))
+        for number in (0, 1, 2, 3):
+            call = asyncio.ensure_future(ask(f"session {number}"))
+            (await first_stream(environments[number // 2])).respond(b"called")
+            assert await call == "called"
+        for stream in streams:
+            stream.respond(b"heard")
+        assert await asyncio.gather(*listening) == ["heard"] * 4
 
 
 async def test_it_is_measured_and_no_value_is_in_the_log() -> None:
