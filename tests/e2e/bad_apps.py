@@ -32,7 +32,7 @@ BEGIN, END = (
 SECRET = "in its own words"
 SETTLES = 0.2
 """Seconds in which the log has what it will have."""
-WAITS = 1.0
+WAITS = 1.5
 """Seconds without a piece, of which there are fifty a second, after which a stream waits."""
 
 ASGI, WEBSOCKET, WSGI = "ASGI", "ASGI WebSocket", "WSGI"
