@@ -60,10 +60,10 @@ class Bench:
     def of(self, quick: T, whole: T) -> T:
         return quick if self.quick else whole
 
-    def interleaved(self, subjects: Sequence[S], rounds: int | None = None) -> Iterator[S]:
-        """Each subject once in each round, in an order that is drawn anew."""
+    def interleaved(self, sides: Sequence[T], rounds: int | None = None) -> Iterator[T]:
+        """Each once in each round, in an order that is drawn anew."""
         for _ in range(rounds or self.rounds):
-            yield from random.sample(subjects, len(subjects))
+            yield from random.sample(sides, len(sides))
 
     def cost(self, subject: Subject, load: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> tuple[Cost, T]:
         """Call `load`; what it cost, and what it returned."""

@@ -35,7 +35,7 @@ SETTLE: Final = 0.2  # seconds
 PARK_SECONDS: Final = 30.0
 POLL: Final = 0.05  # seconds
 START: Final = " START RequestId: "
-INVOCATIONS: Final = "dialback_invocations_total"
+STOPS: Final = ("--timeout-graceful-shutdown", "1")
 READY: Final = r"^Ready: (https?://[\w.:\[\]-]+)"
 NGINX: Final = """
 daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/nginx-error.log;
@@ -173,20 +173,20 @@ class Dialback(Subject):
 
     def park(self) -> list[Report]:
         """Wait until no environment is awake; the REPORT lines of all invocations so far. Raises `NotReady`."""
-        return self._reports(
-            lambda ended: not self.metrics("dialback_running_invocations") and ended == self.metrics(INVOCATIONS)
-        )
+        return self._reports(lambda: not self.metrics("dialback_running_invocations"))
 
     def ended(self) -> list[Report]:
         """The same where the gateway has stopped."""
-        return self._reports(lambda ended: ended == self.function.log.read_text(errors="replace").count(START))
+        return self._reports(lambda: True)
 
-    def _reports(self, is_all: Callable[[int], bool]) -> list[Report]:
+    def _reports(self, is_over: Callable[[], bool]) -> list[Report]:
         deadline = time.monotonic() + PARK_SECONDS
         while time.monotonic() < deadline:
-            lines = reports(self.function.log.read_text(errors="replace"))
-            if is_all(len(lines)):
-                return lines
+            if is_over():
+                log = self.function.log.read_text(errors="replace")
+                lines = reports(log)
+                if len(lines) == log.count(START):
+                    return lines
             time.sleep(POLL)
         raise NotReady(f"{self.name}: its environments stay awake")
 
@@ -238,7 +238,7 @@ def uvicorn(folder: Path, *, name: str = "uvicorn, direct", core: int = SUBJECT_
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", "benchmarks.workload.asgi:application", "--port", str(port)]
     process = Process(
-        [*command, "--no-access-log", "--backlog", "4096", "--timeout-keep-alive", "600"],
+        [*command, "--no-access-log", "--backlog", "4096", "--timeout-keep-alive", "600", *STOPS],
         folder / f"uvicorn-{port}.log",
         core=core,
     )

@@ -50,29 +50,28 @@ def _crowds(bench: Bench) -> None:
         herd_name(herd): (PLACES, herd, {}),
     }
     table.samples = {name: {} for name in crowds}
-    for _ in range(bench.of(1, 3)):
-        for name, (places, count, keys) in crowds.items():
-            with Subjects() as subjects:
-                one = subjects.take(
-                    subject.Dialback(
-                        name.replace(" ", "-"),
-                        bench.folder,
-                        places=places,
-                        environments=count,
-                        keys=CROWD | keys,
-                        function_core=None,
-                    )
+    for name, (places, count, keys) in bench.interleaved(list(crowds.items()), bench.of(1, 3)):
+        with Subjects() as subjects:
+            one = subjects.take(
+                subject.Dialback(
+                    name.replace(" ", "-"),
+                    bench.folder,
+                    places=places,
+                    environments=count,
+                    keys=CROWD | keys,
+                    function_core=None,
                 )
-                waits = [answer.head for answer in arrive(one.port, ANSWER, [0.0] * count)]
-                lines = one.park()
-                table.add(
-                    name,
-                    p50=statistics.median(waits) * 1e3,
-                    worst=max(waits) * 1e3,
-                    environments=sum(line.init > 0 for line in lines),
-                    init=statistics.median(line.init for line in lines if line.init),
-                    billed=billed(lines) / count,
-                )
+            )
+            waits = [answer.head for answer in arrive(one.port, ANSWER, [0.0] * count)]
+            lines = one.park()
+            table.add(
+                name,
+                p50=statistics.median(waits) * 1e3,
+                worst=max(waits) * 1e3,
+                environments=sum(line.init > 0 for line in lines),
+                init=statistics.median(line.init for line in lines if line.init),
+                billed=billed(lines) / count,
+            )
     table.notes.append(
         "Environments start on this machine's cores, so that a hundred of them at once are slow in a way that Lambda's"
         " are not: there each start has a processor, and what is left of the difference is the number of starts, what"
@@ -108,31 +107,30 @@ def _kept(bench: Bench) -> None:
         base="",
     )
     table.samples = {name: {} for name in KEPT}
-    for _ in range(bench.of(1, 3)):
-        for name, kept in KEPT.items():
-            with Subjects() as subjects:
-                began = time.monotonic()
-                one = subjects.take(
-                    subject.Dialback(
-                        name.replace(" ", "-"),
-                        bench.folder,
-                        places=PLACES,
-                        environments=2,
-                        keys={"min_leased": kept},
-                        function_core=None,
-                    )
+    for name, kept in bench.interleaved(list(KEPT.items()), bench.of(1, 3)):
+        with Subjects() as subjects:
+            began = time.monotonic()
+            one = subjects.take(
+                subject.Dialback(
+                    name.replace(" ", "-"),
+                    bench.folder,
+                    places=PLACES,
+                    environments=2,
+                    keys={"min_leased": kept},
+                    function_core=None,
                 )
-                time.sleep(WARM_UP)
-                answers = sorted(arrive(one.port, SHORT, [PAUSE * number for number in range(requests)]), key=_due)
-                one.measured.stop()
-                wall = time.monotonic() - began
-                table.add(
-                    name,
-                    first_of_all=answers[0].head * 1e3,
-                    later=statistics.median(answer.head for answer in answers[1:]) * 1e3,
-                    billed=billed(one.ended()) / 1e3,
-                    of=wall,
-                )
+            )
+            time.sleep(WARM_UP)
+            answers = sorted(arrive(one.port, SHORT, [PAUSE * number for number in range(requests)]), key=_due)
+            one.measured.stop()
+            wall = time.monotonic() - began
+            table.add(
+                name,
+                first_of_all=answers[0].head * 1e3,
+                later=statistics.median(answer.head for answer in answers[1:]) * 1e3,
+                billed=billed(one.ended()) / 1e3,
+                of=wall,
+            )
     table.notes.append("What is kept awake costs its time around the clock, 3 600 s an hour each, whether used or not.")
     bench.tables.append(table)
 

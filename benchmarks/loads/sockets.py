@@ -61,30 +61,30 @@ def run(bench: Bench) -> None:
         "uvicorn, direct": lambda subjects: subjects.take(subject.uvicorn(bench.folder)),
         "nginx before uvicorn": proxied,
     }
-    for _ in range(bench.of(1, 3)):
-        for name, begin in ways.items():
-            with Subjects() as subjects:
-                one = begin(subjects)
-                sockets = Echoes(one.port)
-                subjects.callback(sockets.close)
-                talking = sockets.open(WARM)
-                sockets.echo(talking, INTERVAL, 0.5)
-                before = one.resident
-                sockets.open(idle)
-                memory = (one.resident - before) * 1024 / idle
-                talking += sockets.open(active - WARM)
-                sockets.echo(talking, INTERVAL, 1.0)
-                behind = one.behind_cpu()
-                cost, seen = bench.cost(one, sockets.echo, talking, INTERVAL, bench.of(2.0, 6.0))
-                table.add(
-                    name,
-                    p50=statistics.median(seen.latencies) * 1e3,
-                    p99=statistics.quantiles(seen.latencies, n=100)[98] * 1e3,
-                    cpu=cost.cpu / len(seen.latencies) * 1e6,
-                    memory=memory,
-                    utilisation=cost.cpu / cost.wall * 100,
-                    behind=(one.behind_cpu() - behind) / cost.wall * 100,
-                    client=cost.client_cpu / cost.wall * 100,
-                    lag=statistics.quantiles(seen.lags, n=100)[98] * 1e3,
-                )
+    table.samples = {name: {} for name in ways}
+    for name, begin in bench.interleaved(list(ways.items()), bench.of(1, 3)):
+        with Subjects() as subjects:
+            one = begin(subjects)
+            sockets = Echoes(one.port)
+            subjects.callback(sockets.close)
+            talking = sockets.open(WARM)
+            sockets.echo(talking, INTERVAL, 0.5)
+            before = one.resident
+            sockets.open(idle)
+            memory = (one.resident - before) * 1024 / idle
+            talking += sockets.open(active - WARM)
+            sockets.echo(talking, INTERVAL, 1.0)
+            behind = one.behind_cpu()
+            cost, seen = bench.cost(one, sockets.echo, talking, INTERVAL, bench.of(2.0, 6.0))
+            table.add(
+                name,
+                p50=statistics.median(seen.latencies) * 1e3,
+                p99=statistics.quantiles(seen.latencies, n=100)[98] * 1e3,
+                cpu=cost.cpu / len(seen.latencies) * 1e6,
+                memory=memory,
+                utilisation=cost.cpu / cost.wall * 100,
+                behind=(one.behind_cpu() - behind) / cost.wall * 100,
+                client=cost.client_cpu / cost.wall * 100,
+                lag=statistics.quantiles(seen.lags, n=100)[98] * 1e3,
+            )
     bench.tables.append(table)

@@ -20,10 +20,9 @@ DELAY_TARGET: Final = 3.0
 
 
 def run(bench: Bench) -> None:
-    count = bench.of(400, STREAMS)
     table = Table(
-        f"{count} streams, 100 bytes every 100 ms",
-        f"{count / INTERVAL:.0f} chunks a second over {LINKS} links, with credit, acknowledgements, metrics and log on."
+        f"{STREAMS} streams, 100 bytes every 100 ms",
+        f"{STREAMS / INTERVAL:.0f} chunks a second over {LINKS} links, with credit, acknowledgements, metrics and log on."
         " The delay is from the making of a chunk to its arrival: the function's, the client's and the machine's own"
         " delays are in it, which is why one subject at a time has its streams open.",
         (
@@ -48,10 +47,10 @@ def run(bench: Bench) -> None:
         ]
         for one in bench.interleaved(measured):
             one.settle()
-            streams = TickStreams(one.port, count, INTERVAL)
+            streams = TickStreams(one.port, STREAMS, INTERVAL)
             try:
                 streams.delays(0.3)
-                cost, delays = bench.cost(one, streams.delays, bench.of(2.0, 4.0))
+                cost, delays = bench.cost(one, streams.delays, bench.of(1.0, 4.0))
             finally:
                 streams.close()
             table.add(

@@ -71,21 +71,21 @@ def run(bench: Bench) -> None:
         "stream_handler": (_ours(bench), _ours_begins),
         NO_BYTECODE: (_without_bytecode(bench), _ours_begins),
     }
-    for _ in range(bench.of(1, bench.rounds)):
-        for name, (root, begin) in ways.items():
-            archive = Path(shutil.make_archive(str(root), "zip", root))
-            took, resident = _import(root)
-            waited, line = begin(bench, root)
-            table.add(
-                name,
-                zip=archive.stat().st_size / 1e3,
-                unpacked=sum(file.stat().st_size for file in root.rglob("*") if file.is_file()) / 1e3,
-                **{"import": took},
-                resident=resident,
-                init=line.init,
-                max_memory=line.memory,
-                first_byte=waited * 1e3,
-            )
+    table.samples = {name: {} for name in ways}
+    for name, (root, begin) in bench.interleaved(list(ways.items()), bench.of(1, bench.rounds)):
+        archive = Path(shutil.make_archive(str(root), "zip", root))
+        took, resident = _import(root)
+        waited, line = begin(bench, root)
+        table.add(
+            name,
+            zip=archive.stat().st_size / 1e3,
+            unpacked=sum(file.stat().st_size for file in root.rglob("*") if file.is_file()) / 1e3,
+            **{"import": took},
+            resident=resident,
+            init=line.init,
+            max_memory=line.memory,
+            first_byte=waited * 1e3,
+        )
     table.notes.append(
         "What a first dial needs (asyncio, websockets) is loaded in init, which has the whole processor. No valid"
         " bytecode: a zip without, or with that of another Python's pip, or whose files have other times than pip gave"

@@ -24,7 +24,7 @@ async def application(scope: Message, receive: Receive, send: Send) -> None:
             for chunk in bodies.bulk(int(wanted["size"])):
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
         else:
-            await ticks(int(wanted["count"]), wanted["interval"], wanted["wait"], send)
+            await ticks(int(wanted["count"]), wanted["interval"], wanted["wait"], receive, send)
         await send({"type": "http.response.body", "body": b""})
         return
     text = bodies.TINY
@@ -47,11 +47,22 @@ async def echo(receive: Receive, send: Send) -> None:
         await send({"type": "websocket.send", "text": message["text"]})
 
 
-async def ticks(count: int, interval: float, wait: float, send: Send) -> None:
+async def left(receive: Receive) -> None:
+    """Until the client has left."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def ticks(count: int, interval: float, wait: float, receive: Receive, send: Send) -> None:
+    """Ends with its client, as the function does: what ticks for nobody would be charged to the next round."""
     loop = asyncio.get_running_loop()
+    leaving = loop.create_task(left(receive))
     due = loop.time() + wait
     await send({"type": "http.response.body", "body": bodies.tick(), "more_body": True})
     for _ in range(count):
         await asyncio.sleep(due - loop.time())
+        if leaving.done():
+            return
         await send({"type": "http.response.body", "body": bodies.tick(), "more_body": True})
         due += interval
+    leaving.cancel()

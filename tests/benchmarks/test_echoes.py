@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 pytest.importorskip("uvicorn", reason="not among what is installed")
 
 from benchmarks import subject
-from benchmarks.client import Broken
+from benchmarks.client import Broken, TickStreams
 from benchmarks.echoes import Echoes
 
 UPGRADED = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n\r\n"
@@ -82,3 +83,16 @@ def test_what_is_no_echo_is_not_measured(answer: bytes) -> None:
 
     with pytest.raises(Broken):
         against(serve, 0.1)
+
+
+def test_nothing_ticks_for_clients_that_have_left(uvicorn: subject.Subject) -> None:
+    """It would be charged to whatever is measured next."""
+    streams = TickStreams(uvicorn.port, 50, 0.01)
+    before = uvicorn.measured.cpu()
+    streams.delays(1.0)
+    ticking = uvicorn.measured.cpu() - before
+    streams.close()
+    time.sleep(0.5)
+    before = uvicorn.measured.cpu()
+    time.sleep(1.0)
+    assert uvicorn.measured.cpu() - before < ticking / 4
