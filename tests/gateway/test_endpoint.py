@@ -205,6 +205,23 @@ async def test_forged_tokens_are_refused() -> None:
         )
 
 
+async def test_what_links_may_hold_has_one_bound_for_the_process() -> None:
+    """Each session has a budget for its windows within the gateway's, and all share one for what they keep."""
+    async with scene() as it:
+        token = await it.token()
+        async with await open_socket(it.gateway, first_dial(token).to_headers()) as socket:
+            await welcome(socket)
+            sessions = [link.session for link in it.endpoint._links.values()]
+            assert len(sessions) == 2
+            one, other = sessions
+            one._budget.lend(1000)
+            one._sender._budget.lend(100)  # type: ignore[union-attr]
+            assert (one._budget.lent, other._budget.lent) == (1000, 0)
+            assert other._budget.within is it.endpoint._windows and it.endpoint._windows.lent == 1000
+            assert other._sender._budget is it.endpoint._replay and it.endpoint._replay.lent == 100
+        it.trap.end.set()
+
+
 async def test_old_tokens_are_refused() -> None:
     async with scene() as it:
         used, late, consumed = [await it.token() for _ in range(3)]

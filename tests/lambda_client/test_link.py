@@ -16,6 +16,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 
 from lambda_client import Request, Response, SyncRequest, stream_handler
+from lambda_client.change import Change
 from lambda_client.testing_gateway import Exchange, GatewayEnd
 from protocol.codec import decode, encode
 from protocol.frames import Ack, Park, Welcome
@@ -89,6 +90,36 @@ def test_requests_within_the_linger_need_no_invocation(function: Make) -> None:
         started = time.monotonic()
         assert running.result(10)["outcome"] == "parked"
         assert time.monotonic() - started < 0.4, "a released lease lingers no more"
+    finally:
+        gateway.stop()
+
+
+def test_the_linger_begins_anew_with_each_request_and_only_its_end_wakes_the_policy(
+    function: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[float] = []
+    tell = Change.tell
+
+    def counted(change: Change) -> None:
+        told.append(time.monotonic())
+        tell(change)
+
+    monkeypatch.setattr(Change, "tell", counted)
+    gateway = LoopbackGateway(linger=1.0).start()
+    try:
+        first = gateway.ask("GET", "/")
+        running = function(hello, gateway).invoke(gateway.invite())
+        head_of(first)
+        assert body_of(first) == b"hello from /"
+        before = len(told)
+        for _ in range(40):
+            exchange = gateway.ask("GET", "/")
+            head_of(exchange)
+            assert body_of(exchange) == b"hello from /"
+        last = time.monotonic()
+        assert len(told) - before < 10, "not by each of forty requests"
+        assert running.result(30)["outcome"] == "parked"
+        assert time.monotonic() - last > 0.9
     finally:
         gateway.stop()
 
