@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -23,7 +24,9 @@ from tests.apps.test_mcp import AT_ONCE, ENVIRONMENTS, FUNCTIONS, Waiting, answe
 from tests.e2e.lag import Lag
 from tests.e2e.stack import Stack
 
-INVOCATION = 10.0
+PLACES = 8
+"""Streams of one environment."""
+INVOCATION = 20.0
 """Seconds that the shortest may last."""
 AFFINITY = 'affinity = "header:mcp-session-id"\n'
 
@@ -84,6 +87,21 @@ async def test_each_call_goes_to_its_sessions_environment(stack: Stack) -> None:
         for _ in range(5):
             places = await asyncio.gather(*(session.call("environment") for session in sessions))
             assert places == [session.environment for session in sessions]
+
+
+async def test_sessions_fill_environments_and_leave_their_calls_places(stack: Stack) -> None:
+    """No more than half of the places are taken by their GETs: another environment gets the next session."""
+    async with AsyncExitStack() as opened:
+        sessions = [Session(f"{stack.url}/mcp") for _ in range((ENVIRONMENTS - 1) * PLACES // 2 + 2)]
+        for session in sessions:
+            await opened.enter_async_context(session.client)
+            while session.heard.empty():  # its GET may still be on its way
+                await session.call("announce", times=1)
+                await asyncio.sleep(0.05)
+            session.environment = await session.call("environment")
+        places = await asyncio.gather(*(session.call("environment") for session in sessions))
+        assert places == [session.environment for session in sessions]
+        assert max(Counter(places).values()) <= PLACES // 2 and len(set(places)) == ENVIRONMENTS
 
 
 async def test_what_is_announced_reaches_its_session_alone(stack: Stack, lag: Lag) -> None:

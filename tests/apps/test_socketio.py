@@ -100,7 +100,7 @@ async def test_events_both_ways(stack: Stack, transports: list[str], lag: Lag) -
             assert client.transport() == "websocket"
 
 
-@pytest.mark.parametrize("transports", [WEBSOCKET, POLLING, BOTH], ids=["websocket", "polling", "both"])
+@pytest.mark.parametrize("transports", [WEBSOCKET, SLOW_POLLING, BOTH], ids=["websocket", "polling", "both"])
 async def test_each_client_stays_in_its_environment(stack: Stack, transports: list[str]) -> None:
     async with one_in_each(stack, transports) as clients:
         assert len(clients) == ENVIRONMENTS
