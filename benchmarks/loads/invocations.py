@@ -11,7 +11,7 @@ from benchmarks.client import paced
 from benchmarks.figures import Column, Table, Target
 from benchmarks.loads.tiny import wrk
 
-CONNECTIONS: Final = 8
+CONNECTIONS: Final = 4  # few: a request that waits while another ends takes its place, and need not invoke
 PAUSE: Final = 0.02  # seconds after each answer, in which the environment parks: the next request invokes again
 ENVIRONMENTS: Final = 10
 BARE_ENVIRONMENTS: Final = 64
