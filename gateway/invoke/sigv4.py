@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import structlog
 
 if TYPE_CHECKING:
-    from botocore.credentials import Credentials
+    from botocore.credentials import Credentials, RefreshableCredentials
 
 log = structlog.get_logger("dialback.invoke")
 
@@ -34,6 +34,7 @@ class Signer:
     def __init__(self, region: str) -> None:
         self.region = region
         self._credentials: Credentials | None = None
+        self._renewed: type[RefreshableCredentials] | tuple[()] = ()  # botocore is imported where it is needed
         self._look_at = 0.0
 
     @classmethod
@@ -44,8 +45,17 @@ class Signer:
 
     async def sign(self, url: str, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
         """The headers of a POST, with those of its signature where there are credentials. Raises `SigningFailed`."""
-        # Looking and renewing may ask a metadata service over HTTP, and block.
+        if self._is_at_hand:
+            return self._try_to_sign(url, dict(headers), body)
         return await asyncio.to_thread(self._try_to_sign, url, dict(headers), body)
+
+    @property
+    def _is_at_hand(self) -> bool:
+        """Nobody need be asked. Looking and renewing may ask a metadata service over HTTP, and block."""
+        credentials = self._credentials
+        if credentials is None:
+            return time.monotonic() < self._look_at
+        return not (isinstance(credentials, self._renewed) and credentials.refresh_needed())
 
     def _try_to_sign(self, url: str, headers: dict[str, str], body: bytes) -> dict[str, str]:
         from botocore.exceptions import BotoCoreError, ClientError
@@ -69,7 +79,9 @@ class Signer:
     def _find(self) -> Credentials | None:
         if self._credentials is None and time.monotonic() >= self._look_at:
             import boto3  # a second of imports that a gateway before a local Lambda does not need
+            from botocore.credentials import RefreshableCredentials
 
+            self._renewed = RefreshableCredentials
             self._credentials = boto3.Session().get_credentials()
             self._look_at = time.monotonic() + LOOK_AGAIN
             if self._credentials is None:

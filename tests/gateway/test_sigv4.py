@@ -6,10 +6,12 @@ import asyncio
 import hashlib
 import hmac
 import socket
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 from aiohttp import abc, web
+from botocore.credentials import RefreshableCredentials
 
 from gateway.invoke.answer import Outcome
 from gateway.invoke.function_url import FunctionUrl
@@ -110,6 +112,44 @@ async def test_credentials_that_cannot_be_had_are_a_class_of_their_own_without_a
         assert answer.outcome is Outcome.UNSIGNED
         assert answer.detail.startswith("no AWS credentials: ") and "\n" not in answer.detail
     assert "Traceback" not in capsys.readouterr().err
+
+
+async def test_only_what_may_have_to_be_asked_for_is_left_to_a_thread(no_credentials: pytest.MonkeyPatch) -> None:
+    """A metadata service may block for seconds; a thread for each signature costs as much as the signature."""
+    threads = 0
+    to_thread = asyncio.to_thread
+
+    async def counted(*arguments: Any) -> Any:
+        nonlocal threads
+        threads += 1
+        return await to_thread(*arguments)
+
+    async def signed(signer: Signer) -> int:
+        before = threads
+        assert "Authorization" in await signer.sign(f"https://{HOST}/", {}, b"body")
+        return threads - before
+
+    no_credentials.setattr(asyncio, "to_thread", counted)
+    no_credentials.setenv("AWS_ACCESS_KEY_ID", KEY_ID)
+    no_credentials.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    signer = Signer("eu-central-1")
+    assert [await signed(signer) for _ in range(3)] == [1, 0, 0]
+
+    def renewed() -> dict[str, str]:
+        until = datetime.now(timezone.utc) + timedelta(hours=1)
+        return {"access_key": KEY_ID, "secret_key": SECRET, "token": "token", "expiry_time": until.isoformat()}
+
+    old = {**renewed(), "expiry_time": datetime.now(timezone.utc).isoformat()}
+    signer._credentials = RefreshableCredentials.create_from_metadata(old, renewed, "test")
+    assert [await signed(signer) for _ in range(3)] == [1, 0, 0]
+
+
+async def test_a_search_that_found_nothing_is_not_repeated_for_each_invocation(
+    no_credentials: pytest.MonkeyPatch,
+) -> None:
+    signer = Signer("eu-central-1")
+    assert await signer.sign(f"https://{HOST}/", {"a": "b"}, b"body") == {"a": "b"}
+    assert signer._is_at_hand
 
 
 @pytest.mark.parametrize(
