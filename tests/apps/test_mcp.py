@@ -13,7 +13,10 @@ import pytest
 
 pytest.importorskip("mcp")
 
+import httpx2
 from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.client.subscriptions import ResourceUpdated
 from mcp_types import ElicitResult
 
 from tests.e2e.lag import Lag
@@ -152,3 +155,31 @@ async def test_a_question_to_the_client_is_continued_in_any_environment(stack: S
         for _ in range(3):
             greetings = await asyncio.gather(*(client.call_tool("greet") for client in clients))
             assert {text(greeting) for greeting in greetings} == {"Hello Ada"}
+
+
+async def test_who_listens_hears_what_its_environment_publishes(shared_stack: Callable[..., Stack]) -> None:
+    """Since 2026 a client's listening and its calls have nothing in common; here a header of its own has them meet."""
+
+    def config(url: str) -> str:
+        return f'[functions.mcp]\nurl = "{url}"\naffinity = "header:x-team"\n[[routes]]\npath = "/"\nfunction = "mcp"\n'
+
+    stack = shared_stack("mcp_app.py:stateless", root=FUNCTIONS, environments=ENVIRONMENTS, config=config)
+    url = f"{stack.url}/mcp"
+    async with AsyncExitStack() as opened:
+        subscriptions, callers, places = [], [], set()
+        for team in ("one", "two"):
+            http = await opened.enter_async_context(httpx2.AsyncClient(headers={"x-team": team}, timeout=60))
+            client = await opened.enter_async_context(Client(streamable_http_client(url, http_client=http)))
+            listening = client.listen(resource_subscriptions=["notes://one", "notes://two"])
+            subscriptions.append(await opened.enter_async_context(listening))
+            callers.append(client)
+            if team == "one":  # its environment is filled, and the other team gets another
+                other = await opened.enter_async_context(Client(url))
+                calls = [Waiting(other, f"team-{number}") for number in range(PLACES)]
+                await asyncio.wait_for(asyncio.gather(*(call.where for call in calls)), 30)
+        await asyncio.gather(*(call.cancel() for call in calls))
+        for uri, client, subscription in zip(("notes://one", "notes://two"), callers, subscriptions, strict=True):
+            places.add(text(await client.call_tool("publish", {"uri": uri})))
+            # The first that it hears: what the other team has published before reaches it not.
+            assert await asyncio.wait_for(anext(subscription), 10) == ResourceUpdated(uri=uri)
+        assert len(places) == 2

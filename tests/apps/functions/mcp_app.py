@@ -63,6 +63,13 @@ async def announce(times: int, ctx: Context) -> str:
     return "announced"
 
 
+@server.tool()
+async def publish(uri: str, ctx: Context) -> int:
+    """Tell all who listen in this environment that a resource has changed."""
+    await ctx.notify_resource_updated(uri)
+    return os.getpid()
+
+
 class Name(BaseModel):
     name: str
 
