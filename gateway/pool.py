@@ -367,7 +367,7 @@ class Pool:
     def _is_wanted(self, start: Start, link: Link) -> bool:
         if self._is_stopped or start.is_retired:
             return False
-        is_awaited = bool(self._queue) or self._rooms.want(link)
+        is_awaited = bool(self._queue) or self._rooms.is_wanted(link)
         return is_awaited or self._needed_to_keep() > 0 or (self.function.linger > 0 and not self._is_draining)
 
     def _leased(self, link: Link, start: Start, remaining: float) -> None:

@@ -68,7 +68,7 @@ class Rooms:
             room = self._rooms[link] = Room(Queue(self._rested))
         return room.queue
 
-    def want(self, link: Link) -> bool:
+    def is_wanted(self, link: Link) -> bool:
         """Somebody waits for it, or for one in whose place it has come."""
         return link in self._rooms or self._is_searching
 
