@@ -22,9 +22,9 @@ DELAY_TARGET: Final = 3.0
 def run(bench: Bench) -> None:
     table = Table(
         f"{STREAMS} streams, 100 bytes every 100 ms",
-        f"{STREAMS / INTERVAL:.0f} chunks a second over {LINKS} links, with credit, acknowledgements, metrics and log on."
-        " The delay is from the making of a chunk to its arrival: the function's, the client's and the machine's own"
-        " delays are in it, which is why one subject at a time has its streams open.",
+        f"{STREAMS / INTERVAL:.0f} chunks a second over {LINKS} links, with credit, acknowledgements, metrics and log"
+        " on. The delay is from the making of a chunk to its arrival: the function's, the client's and the machine's"
+        " own delays are in it, which is why one subject at a time has its streams open.",
         (
             Column("cpu", "µs/chunk", ratio=True),
             Column("p50", "ms", 2),
