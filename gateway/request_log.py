@@ -9,24 +9,33 @@ from __future__ import annotations
 
 import logging
 import time
+from json.encoder import encode_basestring_ascii as quoted
 from typing import Final
 
 from gateway.errors import Problem
 from gateway.exchange import Exchange
+from gateway.telemetry import JsonText
 
 ACCESS: Final = logging.getLogger("dialback.access")
 HTTP: Final = logging.getLogger("dialback.http")
 REFUSAL_INTERVAL: Final = 1.0  # seconds between lines about bad requests; a flood of them must not become one of lines
 PATH_LENGTH: Final = 512  # characters of a path; 16 KiB of it may have come
 REASON_LENGTH: Final = 200  # characters of a function's reason
+EVENT: Final = "request.ended"
+#: What all these records have in common.
+RECORDS: Final = {
+    level: logging.makeLogRecord(
+        {"name": ACCESS.name, "levelno": level, "levelname": logging.getLevelName(level), "event": EVENT}
+    ).__dict__
+    for level in (logging.INFO, logging.WARNING)
+}
 WORTH_A_WARNING: Final = frozenset(("failed", "aborted", "timed_out"))
 
 
 def access_fields(exchange: Exchange) -> dict[str, object]:
     """What is said of an ended exchange; times in milliseconds, sizes in bytes of body. No response, no `ttfb_ms`."""
     ended = exchange.ended_at or time.monotonic()
-    first_byte = None if exchange.head_at is None else round((exchange.head_at - exchange.began) * 1000, 1)
-    return {
+    fields: dict[str, object] = {
         "id": exchange.id.hex(),
         "method": exchange.head.method.decode("ascii"),
         "path": _cut(exchange.head.path.decode("ascii", "backslashreplace")),
@@ -35,10 +44,12 @@ def access_fields(exchange: Exchange) -> dict[str, object]:
         "state": exchange.state,
         "bytes_in": exchange.bytes_in,
         "bytes_out": exchange.bytes_out - exchange.bytes_saved,
-        **({} if first_byte is None else {"ttfb_ms": first_byte}),
         "duration_ms": round((ended - exchange.began) * 1000, 1),
-        "reason": _printable(exchange.reason),
+        "reason": _printable(exchange.reason) if exchange.reason else "",
     }
+    if exchange.head_at is not None:
+        fields["ttfb_ms"] = round((exchange.head_at - exchange.began) * 1000, 1)
+    return fields
 
 
 def log_exchange(exchange: Exchange) -> None:
@@ -47,18 +58,18 @@ def log_exchange(exchange: Exchange) -> None:
     if not ACCESS.isEnabledFor(level):
         return
     fields = access_fields(exchange)
-    # Made here, since `ACCESS.log` would first look for who calls it, which costs as much as all the rest.
-    record = {
-        "name": ACCESS.name,
-        "levelno": level,
-        "levelname": logging.getLevelName(level),
-        "msg": AccessText(fields),
-    }
-    ACCESS.handle(logging.makeLogRecord({**record, "event": "request.ended", **fields}))
+    # Made here, since `ACCESS.log` would first look for who calls it, and a record of `logging`'s own making for the
+    # thread and the process: each costs as much as all the rest.
+    record = logging.LogRecord.__new__(logging.LogRecord)
+    record.__dict__ = {**RECORDS[level], **fields, "created": time.time(), "msg": AccessText(fields)}
+    ACCESS.handle(record)
 
 
-class AccessText:
-    """The line for people; made where somebody reads it."""
+class AccessText(JsonText):
+    """The line; for people made where somebody reads it, and by hand for machines."""
+
+    __slots__ = ("_fields",)
+    event = EVENT
 
     def __init__(self, fields: dict[str, object]) -> None:
         self._fields = fields
@@ -71,6 +82,15 @@ class AccessText:
             "{method} {path} {status} {state} function={function} in={bytes_in} out={bytes_out}{first}"
             " duration_ms={duration_ms} id={id}{why}"
         ).format(**fields, first=first, why=why)
+
+    def members(self) -> str:
+        """As `json.dumps` would have it, at a third of its price."""
+        return ", ".join(
+            [
+                f'"{name}": {quoted(value) if type(value) is str else "null" if value is None else value}'
+                for name, value in self._fields.items()
+            ]
+        )
 
 
 class RefusalLog:

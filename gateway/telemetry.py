@@ -6,10 +6,12 @@ It knows nothing of what is logged; a `Secret` prints itself as stars.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -41,10 +43,10 @@ def configure(style: str, level: str, *, stream: TextIO | None = None) -> None:
 
     Ours are told from `level` on, those of libraries from "warning" on.
     """
-    out = stream or sys.stderr
-    is_terminal = out.isatty()
+    is_terminal = (stream or sys.stderr).isatty()
+    out = JoinedLines(stream or sys.stderr)
     shared: list[Processor] = [structlog.processors.add_log_level, _name_speaker, _add_time]
-    handler = logging.StreamHandler(out)
+    handler = LineHandler(out)
     renderer: Processor
     if style == "console" or (style == "auto" and is_terminal):
         renderer = ConsoleLine(colour=is_terminal)
@@ -67,20 +69,67 @@ def configure(style: str, level: str, *, stream: TextIO | None = None) -> None:
     logging.getLogger(OURS).setLevel(LEVELS[level])
 
 
-class Lines(structlog.PrintLogger):
-    """Where rendered lines go; keeps the name that `structlog.get_logger` was given.
+class JoinedLines:
+    """A stream for lines: those of one turn of the event loop leave in one write, at its end; outside of a loop each
+    leaves at once. What is left at exit leaves with `logging`'s own end.
 
     A line that nobody can read any more (the terminal is closed, the pipe's reader has ended) is dropped: what it tells
     of, an orderly stop perhaps, must go on.
     """
 
-    def __init__(self, stream: TextIO, name: str = "") -> None:
-        super().__init__(stream)
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lines: list[str] = []
+        self._lock = threading.Lock()
+
+    def write(self, line: str) -> None:
+        with self._lock:
+            self._lines.append(line)
+            is_first = len(self._lines) == 1
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self.flush()
+        else:
+            if is_first:
+                loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Let them leave now."""
+        with self._lock:
+            lines, self._lines = self._lines, []
+            if lines:
+                with contextlib.suppress(OSError, ValueError):
+                    self._stream.write("".join(lines))
+                    self._stream.flush()
+
+
+class LineHandler(logging.Handler):
+    """`logging`'s way to them."""
+
+    def __init__(self, lines: JoinedLines) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._lines.write(self.format(record) + "\n")
+        except Exception:
+            self.handleError(record)
+
+    def flush(self) -> None:
+        self._lines.flush()
+
+
+class Lines:
+    """structlog's; keeps the name that `structlog.get_logger` was given."""
+
+    def __init__(self, lines: JoinedLines, name: str = "") -> None:
+        self._lines = lines
         self.name = name
 
     def msg(self, message: str) -> None:
-        with contextlib.suppress(OSError):
-            super().msg(message)
+        self._lines.write(message + "\n")
 
     log = debug = info = warn = warning = fatal = failure = err = error = critical = exception = msg
 
@@ -123,13 +172,26 @@ def _speaker(name: str) -> str:
     return name.removeprefix(OURS + ".") if name.startswith(OURS) else name.partition(".")[0]
 
 
+class JsonText:
+    """A record's text that knows how it looks in JSON: there is one for each request, whose shape is fixed."""
+
+    __slots__ = ()
+    event = ""
+
+    def members(self) -> str:
+        """Of an object, without its braces: what stands beside the event."""
+        raise NotImplementedError
+
+
 class JsonLine(logging.Formatter):
     """Renders a record of `logging` as our own events are: what it was given beside the text stands beside the event.
-
-    There is one for each request: structlog's formatter, which copies the record and walks processors, costs thrice.
-    """
+    structlog's formatter, which copies the record and walks processors, costs thrice."""
 
     def format(self, record: logging.LogRecord) -> str:
+        if isinstance(record.msg, JsonText):
+            said = f'"level": "{record.levelname.lower()}", "who": "{_speaker(record.name)}"'
+            time_and_rest = f'"time": "{_rfc3339(record.created)}", {record.msg.members()}'
+            return f'{{"event": "{record.msg.event}", {said}, {time_and_rest}}}'
         given = {name: value for name, value in record.__dict__.items() if name not in RECORD_FIELDS}
         event = {
             "event": given.pop("event", None) or record.getMessage(),

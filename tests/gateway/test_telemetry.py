@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 import structlog
 
 from gateway import telemetry
+from gateway.errors import Problem
+from gateway.exchange import Exchange, RequestHead
 from gateway.keys import Secret
+from gateway.request_log import AccessText, access_fields
+from gateway.sides import SilentSide
 
 
 @pytest.fixture
@@ -110,3 +117,65 @@ def test_repeated_events_are_counted_instead_of_told(lines: io.StringIO) -> None
     log.warning("refused", peer="p")
     said = [line.split("warning: ")[1] for line in lines.getvalue().splitlines()]
     assert said == ["refused  peer=p", "refused  peer=p", "another", "refused  peer=p  suppressed=3"]
+
+
+class Writes(io.StringIO):
+    """Counts them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def write(self, text: str) -> int:
+        self.count += 1
+        return super().write(text)
+
+
+async def test_the_lines_of_a_turn_leave_in_one_write() -> None:
+    writes = Writes()
+    lines = telemetry.JoinedLines(writes)
+    for number in range(3):
+        lines.write(f"{number}\n")
+    assert writes.getvalue() == ""
+    await asyncio.sleep(0)
+    assert (writes.getvalue(), writes.count) == ("0\n1\n2\n", 1)
+    await asyncio.to_thread(lines.write, "from a thread\n")
+    assert writes.getvalue().endswith("from a thread\n")
+    lines.write("last\n")
+    lines.flush()  # as `logging` does at exit
+    assert writes.getvalue().endswith("last\n")
+
+
+def test_lines_outside_of_a_loop_leave_at_once() -> None:
+    writes = Writes()
+    telemetry.JoinedLines(writes).write("now\n")
+    assert writes.getvalue() == "now\n"
+
+
+def test_no_line_is_lost_when_the_process_ends_within_a_turn() -> None:
+    program = """
+import asyncio, logging, structlog
+from gateway import telemetry
+telemetry.configure("json", "info")
+
+async def main():
+    structlog.get_logger("dialback.one").info("first")
+    logging.getLogger("dialback.two").warning("second")
+    raise SystemExit(3)
+
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 3
+    assert [json.loads(line)["event"] for line in done.stderr.splitlines()] == ["first", "second"]
+
+
+def test_the_line_of_an_exchange_is_the_json_of_its_fields() -> None:
+    exchange = Exchange(RequestHead(b"GET", b'/a"b\\c', ()), SilentSide(), function="fün")
+    exchange.refused(Problem("draining", 'with "quotes" and \u20ac'))
+    for head_at in (None, exchange.began + 0.5):
+        exchange.head_at = head_at
+        fields = access_fields(exchange)
+        assert json.loads(f"{{{AccessText(fields).members()}}}") == fields
+        for name in ("status", "reason"):
+            assert json.loads(f"{{{AccessText({**fields, name: None}).members()}}}")[name] is None
