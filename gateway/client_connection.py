@@ -22,6 +22,7 @@ from gateway.leave_probe import LeaveProbe
 from gateway.limits import HttpLimits
 from gateway.open_websockets import OpenWebSockets
 from gateway.parse_error import problem_of
+from gateway.sides import RequestHead
 
 LOG: Final = logging.getLogger("dialback.http")
 #: aiohttp compares a name with what is left of the one before it, so its own bound on a field is not exact:
@@ -36,13 +37,14 @@ TCP_NOTSENT_LOWAT: Final[int | None] = getattr(socket, "TCP_NOTSENT_LOWAT", None
 class ReceivedRequest:
     """A request as the parser made it, not judged yet."""
 
-    __slots__ = ("connection", "content", "message")
+    __slots__ = ("asks_upgrade", "connection", "content", "message")
 
     def __init__(self, connection: ClientConnection, message: RawRequestMessage, content: StreamReader) -> None:
         self.connection = connection
         self.message = message
         self.content = content
         """The body, as far as it has come."""
+        self.asks_upgrade = "upgrade" in message.headers
 
     @property
     def has_body(self) -> bool:
@@ -81,7 +83,8 @@ class ClientConnection(asyncio.Protocol):
     """Begins when a client connects; ends when its socket does, or when the socket is handed to another protocol."""
 
     __slots__ = (
-        "transport", "peer", "port", "scheme", "current", "failure", "is_surplus", "is_writing_paused", "_server",
+        "transport", "peer", "port", "scheme", "current", "failure", "is_surplus", "is_writing_paused", "known",
+        "_server",
         "_front", "_limits", "_loop", "_parser", "_waiting", "_newest", "_seen", "_idle", "_is_deaf", "_is_over",
         "_is_upgrading", "_came_early", "_is_body_full", "_is_queue_full", "_probe", "_head_timer", "_idle_timer",
         "_idle_since", "_end_timer", "_free", "__weakref__",
@@ -104,6 +107,8 @@ class ClientConnection(asyncio.Protocol):
         """There are too many: its requests are refused, unless they are for the gateway's own paths."""
         self.is_writing_paused = False
         """The client reads too slowly."""
+        self.known: tuple[tuple[object, ...], RequestHead] | None = None
+        """What the client said last, and its judgement: most say the same again."""
         self._server = server
         self._front = front
         self._limits = limits

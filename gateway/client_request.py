@@ -27,6 +27,7 @@ from gateway.response_writer import ResponseWriter
 from gateway.terms import Terms
 from gateway.upgrade import upgrade_head
 from gateway.websocket_exchange import WebSocketExchange
+from gateway.wheel import Wheel
 from protocol.frames import Headers
 
 LOG: Final = logging.getLogger("dialback.http")
@@ -68,6 +69,8 @@ class Front(Protocol):
     @property
     def compressors(self) -> Compressors: ...
     @property
+    def wheel(self) -> Wheel: ...
+    @property
     def is_draining(self) -> bool: ...
     @property
     def on_end(self) -> Callable[[Exchange], None]: ...
@@ -89,7 +92,7 @@ class ClientRequest(ResponseWriter):
         self.exchange = Exchange(head, self) if head.websocket is None else WebSocketExchange(head, self)
         message = request.message
         # After an upgrade that is ignored, or refused, nothing more is read: what was pipelined is lost in llhttp.
-        self._asks_upgrade = "upgrade" in message.headers
+        self._asks_upgrade = request.asks_upgrade
         keep_alive = not (message.should_close or self._asks_upgrade)
         loop = asyncio.get_running_loop()
         super().__init__(transport, loop, self.exchange.id.hex(), head.version != "1.0", keep_alive)
@@ -285,7 +288,7 @@ class ClientRequest(ResponseWriter):
         exchange.cancel_after = terms.cancel_after
         if terms.affinity is not None:
             exchange.tie = terms.affinity.tie(exchange.head.headers)
-        self._deadlines = Deadlines(exchange, self, terms, self._front.limits.body_rate)
+        self._deadlines = Deadlines(exchange, self, terms, self._front.limits.body_rate, self._front.wheel)
         try:
             is_open = destination.pool.open_now(exchange)
         except PoolRefusal as refusal:

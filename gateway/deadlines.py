@@ -5,12 +5,12 @@ Knows how far an exchange has come, and whose turn it is; what a deadline means 
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Final, Protocol
 
 from gateway.exchange import Exchange
 from gateway.terms import Terms
+from gateway.wheel import Wheel
 
 RATE_SPAN: Final = 10.0  # seconds over which an upload's rate is taken, and which it has at first
 LOOKS: Final = 4  # in each idle time: an end is late by a quarter at most
@@ -35,17 +35,17 @@ class Deadlines:
     """Begin with the exchange, end with `close`."""
 
     __slots__ = (
-        "_exchange", "_first", "_watched", "_terms", "_rate", "_loop", "_timer", "_opened", "_request", "_request_at",
+        "_exchange", "_first", "_watched", "_terms", "_rate", "_wheel", "_timer", "_opened", "_request", "_request_at",
         "_response", "_response_at", "_rate_bytes", "_rate_at",
     )  # fmt: skip
 
-    def __init__(self, exchange: Exchange, watched: Watched, terms: Terms, rate: float) -> None:
+    def __init__(self, exchange: Exchange, watched: Watched, terms: Terms, rate: float, wheel: Wheel) -> None:
         """`rate`: bytes a second of request body, at the least, until the response begins; 0: any."""
         self._exchange = exchange
         self._watched = watched
         self._terms = terms
         self._rate = rate
-        self._loop = asyncio.get_running_loop()
+        self._wheel = wheel
         self._opened: float | None = None
         self._request = self._rate_bytes = 0
         self._response = 0
@@ -55,7 +55,7 @@ class Deadlines:
         if exchange.head.has_body:
             first = min(first, terms.request_idle / LOOKS, RATE_SPAN / LOOKS)
         self._first = max(first, SHORTEST)
-        self._timer = self._loop.call_later(self._first, self._look)
+        self._timer = self._wheel.call_later(self._first, self._look)
 
     def opened(self) -> None:
         """The exchange has a stream: the function's time begins, anew with each stream."""
@@ -114,7 +114,7 @@ class Deadlines:
         exchange, terms = self._exchange, self._terms
         due = exchange.began + terms.exchange - now
         if self._opened is None:
-            self._timer = self._loop.call_later(max(min(due, self._first), SHORTEST), self._look)
+            self._timer = self._wheel.call_later(max(min(due, self._first), SHORTEST), self._look)
             return
         if not exchange.has_response_begun:
             due = min(due, self._request_at + terms.response_start - now)
@@ -123,4 +123,4 @@ class Deadlines:
             if self._rate and not exchange.has_response_begun:
                 due = min(due, RATE_SPAN / LOOKS)
         due = min(due, terms.response_idle / LOOKS)
-        self._timer = self._loop.call_later(max(due, SHORTEST), self._look)
+        self._timer = self._wheel.call_later(max(due, SHORTEST), self._look)

@@ -6,7 +6,6 @@ the client's (`ClientSide`) and the link's (`StreamSide`), so that a chunk goes 
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from typing import Final, cast
@@ -14,6 +13,7 @@ from typing import Final, cast
 from gateway.affinity import Tie
 from gateway.errors import GivenBack, Problem
 from gateway.machine import MACHINE, STATES, TABLE, TERMINAL
+from gateway.request_id import IDS
 from gateway.response_head import ONLY_IN_FINAL_HEADS, ResponseRefused, clean_fields, judge_response
 from gateway.sides import ClientSide, RequestHead, StreamSide
 from protocol.frames import Code, Headers
@@ -47,7 +47,7 @@ class Exchange:
     )  # fmt: skip
 
     def __init__(self, head: RequestHead, client: ClientSide, *, id: bytes | None = None, function: str = "") -> None:
-        self.id = id or os.urandom(16)
+        self.id = id or IDS.next()
         self.head = head
         self.client = client
         self.function = function

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
@@ -23,10 +22,12 @@ from gateway.exchange import Exchange
 from gateway.forwarding import Forwarding
 from gateway.limits import HttpLimits
 from gateway.request_head import read_request_head
+from gateway.request_id import IDS
 from gateway.request_log import RefusalLog, log_exchange
 from gateway.response_writer import ResponseWriter
 from gateway.routes import RESERVED_PATH
 from gateway.upgrade import asks_websocket, read_offer
+from gateway.wheel import Wheel
 
 LOG: Final = logging.getLogger("dialback.http")
 RESERVED: Final = RESERVED_PATH.encode("ascii")
@@ -54,6 +55,7 @@ class Ingress:
         """New requests are refused with 503, and every response closes its connection."""
         self._forwarding = forwarding or Forwarding()
         self.admission = Admission(self.limits.max_exchanges)
+        self.wheel = Wheel()
         self.compressors = Compressors(self.limits.compression_memory)
         self._internal = dict(internal or {})
         self._refusals = RefusalLog()
@@ -74,11 +76,11 @@ class Ingress:
             head = read_request_head(request, self.limits, self._forwarding)
             if connection.failure is not None and not request.content.is_eof():
                 raise RequestRefused(connection.failure)
-            if head.path == RESERVED or head.path.startswith(RESERVED + b"/"):
+            if head.target.startswith(RESERVED) and (head.path + b"/").startswith(RESERVED + b"/"):
                 return self._serve_internal(request, head.path)
             if connection.is_surplus:
                 raise RequestRefused(Problem("gateway-full"))
-            if asks_websocket(request):
+            if request.asks_upgrade and asks_websocket(request):
                 head = replace(head, websocket=read_offer(request, self.limits.websocket_message))
         except GatewayError as error:
             self.refuse(connection, error.problem, request.message.method == "HEAD")
@@ -107,7 +109,7 @@ class Ingress:
     def refuse(self, connection: ClientConnection, problem: Problem, is_head_request: bool = False) -> None:
         """Answer what never became an exchange, say so in the log at a bounded rate, and close."""
         if connection.transport is not None:
-            request_id = os.urandom(16).hex()
+            request_id = IDS.next().hex()
             loop = asyncio.get_running_loop()
             writer = ResponseWriter(connection.transport, loop, request_id, is_http11=True, keep_alive=False)
             writer.problem(problem, is_head_request)

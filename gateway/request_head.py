@@ -26,6 +26,7 @@ NOT_HTTP_METHODS: Final = frozenset(
 )
 ABSOLUTE_FORM: Final = re.compile(rb"https?://([^/?#@\s]+)([/?].*)?", re.IGNORECASE)
 MAX_CONTENT_LENGTH: Final = (1 << 63) - 1  # bytes; llhttp takes 2**64 - 1 and then sees no body
+KNOWN_SIZE: Final = 2 << 10  # bytes of a head up to which its judgement is kept for a connection's next request
 LINE_OVERHEAD: Final = len("  HTTP/1.1")
 FIELD_OVERHEAD: Final = len(": \r\n")
 LINE_END: Final = len("\r\n")
@@ -34,6 +35,9 @@ LINE_END: Final = len("\r\n")
 def read_request_head(request: ReceivedRequest, limits: HttpLimits, forwarding: Forwarding) -> RequestHead:
     """What goes to the function; raises `RequestRefused` with 400, 414, 417, 431, 501 or 505."""
     message, connection, has_body = request.message, request.connection, request.has_body
+    said = (message.raw_headers, message.path, message.method, message.version)
+    if connection.known is not None and connection.known[0] == said:
+        return connection.known[1]
     version = VERSIONS.get(message.version)
     if version is None:
         raise _refusal("version-not-supported")
@@ -45,7 +49,7 @@ def read_request_head(request: ReceivedRequest, limits: HttpLimits, forwarding: 
     # The parser decodes as UTF-8 with surrogates: this gives the client's bytes again.
     sent_target = message.path.encode("utf-8", "surrogateescape")
     fields = [(name.lower(), value) for name, value in message.raw_headers]
-    _check_sizes(method, sent_target, fields, limits)
+    size = _check_sizes(method, sent_target, fields, limits)
     target, authority = _origin_form(sent_target)
     named = dict(fields)
     _check_framing(version, named)
@@ -53,7 +57,7 @@ def read_request_head(request: ReceivedRequest, limits: HttpLimits, forwarding: 
     if not is_host(host):
         raise _refusal("bad-request", "Host is not a host.")
     origin = forwarding.origin(fields, connection.peer, connection.scheme, host, connection.port)
-    return RequestHead(
+    head = RequestHead(
         method=method.encode("ascii"),
         target=target,
         headers=_forwarded(fields, named, authority) + origin.fields,
@@ -63,13 +67,15 @@ def read_request_head(request: ReceivedRequest, limits: HttpLimits, forwarding: 
         has_body=has_body,
         expects_continue=_expects_continue(version, named, has_body),
     )
+    connection.known = (said, head) if size <= KNOWN_SIZE else None
+    return head
 
 
 def _refusal(name: str, detail: str = "") -> RequestRefused:
     return RequestRefused(Problem(name, detail))
 
 
-def _check_sizes(method: str, target: bytes, fields: list[Pair], limits: HttpLimits) -> None:
+def _check_sizes(method: str, target: bytes, fields: list[Pair], limits: HttpLimits) -> int:
     line = len(method) + len(target) + LINE_OVERHEAD
     if line > limits.request_line:
         raise _refusal("target-too-long")
@@ -79,8 +85,10 @@ def _check_sizes(method: str, target: bytes, fields: list[Pair], limits: HttpLim
     # A field cannot be too large where all of them together are not: the usual case needs no second look.
     if size > limits.header_field and any(len(name) + len(value) > limits.header_field for name, value in fields):
         raise _refusal("header-too-large", f"A field may have {limits.header_field} bytes.")
-    if line + LINE_END + size + FIELD_OVERHEAD * len(fields) > limits.head:
+    whole = line + LINE_END + size + FIELD_OVERHEAD * len(fields)
+    if whole > limits.head:
         raise _refusal("header-too-large", f"The request line and all fields together may have {limits.head} bytes.")
+    return whole
 
 
 def _origin_form(target: bytes) -> tuple[bytes, bytes | None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 Pair = tuple[bytes, bytes]
@@ -29,7 +30,7 @@ ONLY_IN_FINAL_HEADS: Final = HOP_BY_HOP | frozenset(
     b" set-cookie".split()
 )
 NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-FORBIDDEN_IN_VALUE: Final = re.compile(rb"[\r\n\0]")
+NAMES_KEPT: Final = 256
 DIGITS: Final = re.compile(rb"[0-9]{1,18}")
 BODILESS_STATUSES: Final = frozenset((204, 205, 304))
 
@@ -84,18 +85,27 @@ def judge_upgrade(offered: Sequence[str], headers: Iterable[Pair]) -> list[Pair]
 
 def clean_fields(headers: Iterable[Pair], dropped: frozenset[bytes]) -> list[Pair]:
     """The fields without `dropped` and what Connection names; raises `ResponseRefused` for an invalid one."""
-    fields = [(name.lower(), value) for name, value in headers]
+    kept: list[Pair] = []
     nominated: set[bytes] = set()
-    for name, value in fields:
-        if not NAME.fullmatch(name):
+    for sent, value in headers:
+        name = _lowered(sent)
+        if name is None:
             raise ResponseRefused("a header name is not a token")
-        if FORBIDDEN_IN_VALUE.search(value):
+        if b"\r" in value or b"\n" in value or b"\0" in value:
             raise ResponseRefused(f"the value of {name.decode()} holds CR, LF or NUL")
         if name == b"connection":
             nominated.update(option.strip().lower() for option in value.split(b","))
+        if name not in dropped:
+            kept.append((name, value))
     # Framing is ours to decide: a peer cannot have it removed by naming it.
     nominated.discard(b"content-length")
-    return [field for field in fields if field[0] not in dropped and field[0] not in nominated]
+    return [field for field in kept if field[0] not in nominated] if nominated else kept
+
+
+@lru_cache(NAMES_KEPT)
+def _lowered(name: bytes) -> bytes | None:
+    """A field's name; None: it is no token. A frame bounds it, and so what is kept."""
+    return name.lower() if NAME.fullmatch(name) else None
 
 
 def _without_length(fields: list[Pair]) -> tuple[list[Pair], int | None]:

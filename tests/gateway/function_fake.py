@@ -211,9 +211,9 @@ class Client:
             pass
 
 
-async def eventually(condition: Callable[[], bool]) -> None:
-    """Let others run until it holds, for five seconds at most."""
-    async with asyncio.timeout(5):
+async def eventually(condition: Callable[[], bool], seconds: float = 5) -> None:
+    """Let others run until it holds, for so long at most."""
+    async with asyncio.timeout(seconds):
         for _ in iter(condition, True):
             await asyncio.sleep(0.001)
 
