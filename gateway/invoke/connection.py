@@ -74,7 +74,9 @@ class Connection(BaseProtocol):
         Raises `Foreign`, TimeoutError, and OSError where the connection breaks. After an error, or when it is
         cancelled, the connection is closed.
         """
-        assert self.transport is not None and self._answer is None, "one after the other"
+        assert self._answer is None, "one after the other"
+        if self.transport is None:  # a refusal may overtake the end of the handshake (RFC 8446, section 4.4.2.4)
+            raise ConnectionResetError("the connection was closed before the request was sent")
         self._answer = self._loop.create_future()
         self._timer = self._loop.call_later(patience, self._fail, TimeoutError(f"no answer in {patience:g} s"))
         self.transport.write(request)

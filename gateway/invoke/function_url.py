@@ -94,11 +94,14 @@ class FunctionUrl:
         return None
 
     async def _connected(self) -> Connection:
-        async with asyncio.timeout(CONNECT_TIMEOUT):
-            host, port = self._at.raw_host, self._at.port
-            if not host or not port:
-                raise ValueError("no host")
-            return await connect(host, port, self._tls, self._resolver)
+        host, port = self._at.raw_host, self._at.port
+        if not host or not port:
+            raise ValueError("no host")
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                return await connect(host, port, self._tls, self._resolver)
+        except TimeoutError:
+            raise TimeoutError(f"no connection in {CONNECT_TIMEOUT:g} s") from None
 
     def _keep(self, connection: Connection) -> None:
         if connection.is_usable:

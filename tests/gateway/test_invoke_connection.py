@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -13,6 +14,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from gateway.invoke import function_url
 from gateway.invoke.answer import Answer, Outcome
+from gateway.invoke.connection import Connection
 from gateway.invoke.function_url import FunctionUrl
 
 OURS = json.dumps({"dialback": 1, "outcome": "parked"}).encode()
@@ -129,6 +131,29 @@ async def test_what_nobody_asked_for_is_not_the_next_answer() -> None:
         invoker._idle[0].data_received(WHOLE.replace(b"200", b"500"))
         assert (await invoke(invoker)).outcome is Outcome.ANSWERED
         assert raw.connections == 2
+
+
+async def test_one_that_was_refused_behind_its_handshake_is_broken_before_anything_is_sent() -> None:
+    connection = Connection(asyncio.get_running_loop())  # without a transport, as it is when that was lost
+    with pytest.raises(ConnectionResetError):
+        await connection.post(b"POST / HTTP/1.1\r\n\r\n", 1)
+
+
+async def test_a_host_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its queue of connections that nobody accepts is full: the kernel drops what comes."""
+    monkeypatch.setattr(function_url, "CONNECT_TIMEOUT", 0.3)
+    with contextlib.ExitStack() as opened:
+        listener = opened.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            waiting = opened.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        invoker = FunctionUrl(f"http://127.0.0.1:{listener.getsockname()[1]}/")
+        answer = await invoke(invoker)
+        await invoker.close()
+    assert (answer.outcome, answer.detail) == (Outcome.TIMEOUT, "TimeoutError: no connection in 0.3 s")
 
 
 class Nowhere(AbstractResolver):
