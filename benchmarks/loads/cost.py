@@ -20,7 +20,7 @@ MANY, ONE = f"concurrency {PLACES}", "concurrency 1"
 
 
 def run(bench: Bench) -> None:
-    rates = bench.of({20: 3.0}, {50: 20.0, 10: 10.0})  # seconds, by the streams that come in each
+    rates = bench.of({40: 3.0}, {50: 20.0, 10: 10.0})  # seconds, by the streams that come in each
     tables = {
         rate: Table(
             f"What LLM-like streams cost, {rate} a second",
