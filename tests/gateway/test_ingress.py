@@ -8,12 +8,13 @@ import http.client
 import aiohttp
 import pytest
 
+from gateway.client_connection import MAX_PIPELINED
 from gateway.exchange import Exchange, RequestHead
 from gateway.limits import HttpLimits
 from gateway.response_head import ResponseHead
 from gateway.response_writer import ResponseWriter
 from protocol.frames import Headers
-from tests.gateway.function_fake import FakePool, FakeStream, answer, listening
+from tests.gateway.function_fake import FakePool, FakeStream, answer, eventually, listening
 from tests.gateway.test_ingress_malformed import get, parsed
 
 CLOSE = b"Connection: close\r\n"
@@ -282,3 +283,32 @@ async def test_an_idle_connection_is_closed() -> None:
     async with listening(FakePool(), limits=HttpLimits(keep_alive=0.05)) as front:
         assert await front.ask(b"") == b""
         assert await front.ask(b"GET / HT") == b""
+
+
+async def test_many_pipelined_requests_wait_in_order_and_in_bounds() -> None:
+    count = 2000
+    async with listening(FakePool()) as front:
+        client = await front.connect()
+        requests = [get(b"GET /%d HTTP/1.1" % number, b"X-Long: %b\r\n" % (b"a" * 400)) for number in range(count)]
+        client.send(b"".join(requests[:-1]) + get(b"GET /%d HTTP/1.1" % (count - 1), CLOSE))
+        first = await front.pool.opened.get()
+        [connection] = front.server.connections
+        await eventually(lambda: connection.is_blind)
+        assert len(connection._waiting) <= MAX_PIPELINED
+        assert not front.pool.opened.qsize(), "one after the other"
+        front.pool.function = lambda exchange, stream: answer(exchange.head.target)(exchange, stream)
+        answer(b"/0")(first.exchange, first)
+        bodies = (await client.rest()).split(b"\r\n\r\n")
+        told = [part.split(b"\r\n")[1] for part in bodies if b"\r\n/" in part]
+        assert told == [b"/%d" % number for number in range(count)]
+
+
+async def test_pipelined_requests_end_with_their_client() -> None:
+    async with listening(FakePool()) as front:
+        client = await front.connect()
+        client.send(get() * 100)
+        stream = await front.pool.opened.get()
+        await client.close()
+        assert ((await front.ended.get()).state, stream.told) == ("cancelled", ["cancel CANCELLED"])
+        await eventually(lambda: not front.server.connections)
+        assert not front.pool.opened.qsize(), "nobody asked for the others any more"
