@@ -1,7 +1,8 @@
 """A client's connection: aiohttp's C parser (llhttp, strict), driven by a protocol of ours, without its server.
 
 A request is served in the call that brings it; those behind it wait here, in order. Knows bytes, the parser, clocks and
-the connection's end; of a request only that it is current (`CurrentRequest`).
+the connection's end; of a request only that it is current (`CurrentRequest`). Somewhat long, because what may be read,
+served and closed when is one state, which parts of it could only pass to each other.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections import deque
 from typing import Final, Protocol, cast
 
 from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
+from aiohttp.http_parser import HttpRequestParser
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from gateway.current_request import CurrentRequest
@@ -22,6 +23,7 @@ from gateway.leave_probe import LeaveProbe
 from gateway.limits import HttpLimits
 from gateway.open_websockets import OpenWebSockets
 from gateway.parse_error import problem_of
+from gateway.received_request import Front, ReceivedRequest
 from gateway.sides import RequestHead
 
 LOG: Final = logging.getLogger("dialback.http")
@@ -32,36 +34,6 @@ MAX_PIPELINED: Final = 32  # requests that wait behind the current one; then not
 RESUME_PIPELINED: Final = 16  # … until so few are left
 CUT_SHORT: Final = Problem("bad-request", "The body ended before it was whole.")
 TCP_NOTSENT_LOWAT: Final[int | None] = getattr(socket, "TCP_NOTSENT_LOWAT", None)
-
-
-class ReceivedRequest:
-    """A request as the parser made it, not judged yet."""
-
-    __slots__ = ("asks_upgrade", "connection", "content", "message")
-
-    def __init__(self, connection: ClientConnection, message: RawRequestMessage, content: StreamReader) -> None:
-        self.connection = connection
-        self.message = message
-        self.content = content
-        """The body, as far as it has come."""
-        self.asks_upgrade = "upgrade" in message.headers
-
-    @property
-    def has_body(self) -> bool:
-        return self.content is not EMPTY_PAYLOAD
-
-
-class Front(Protocol):
-    """Who answers what comes on a connection. Neither method waits, and neither raises."""
-
-    def serve(self, request: ReceivedRequest) -> None:
-        """The connection's next; it becomes `current` unless it is answered at once."""
-
-    def refuse(self, connection: ClientConnection, problem: Problem, is_head_request: bool = False) -> None:
-        """Answer what is no request, and close."""
-
-    def connections_full(self, most: int) -> None:
-        """One more than `most` has come."""
 
 
 class Listener(Protocol):

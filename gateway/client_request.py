@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from gateway.admission import Admission
-from gateway.client_connection import CUT_SHORT, ReceivedRequest
+from gateway.client_connection import CUT_SHORT
 from gateway.client_websocket import ClientWebSocket
 from gateway.compressors import Compressors
 from gateway.deadlines import Deadlines
@@ -22,6 +22,7 @@ from gateway.detached import Detached
 from gateway.errors import PoolRefusal, Problem
 from gateway.exchange import Exchange, RequestHead
 from gateway.limits import HttpLimits
+from gateway.received_request import ReceivedRequest
 from gateway.response_head import ResponseHead
 from gateway.response_writer import ResponseWriter
 from gateway.terms import Terms

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.client_connection import ClientConnection, Front
+from gateway.client_connection import ClientConnection
 from gateway.limits import HttpLimits
 from gateway.open_websockets import OpenWebSockets
+from gateway.received_request import Front
 
 
 class ClientServer:

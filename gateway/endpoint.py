@@ -11,12 +11,12 @@ from typing import Final
 
 import structlog
 
-from gateway.client_connection import ReceivedRequest
 from gateway.dialback import Link
 from gateway.errors import GatewayError
 from gateway.invitations import Invitations
 from gateway.link_socket import LinkSocket
 from gateway.pool import Pool
+from gateway.received_request import ReceivedRequest
 from gateway.starts import Start
 from gateway.telemetry import RateLimited
 from gateway.upgrade import accept_websocket, check_handshake, reply

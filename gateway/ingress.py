@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Final
 
 from gateway.admission import Admission
-from gateway.client_connection import ClientConnection, ReceivedRequest
+from gateway.client_connection import ClientConnection
 from gateway.client_request import ClientRequest, Route
 from gateway.client_server import ClientServer
 from gateway.compressors import Compressors
@@ -21,6 +21,7 @@ from gateway.errors import GatewayError, Problem, RequestRefused
 from gateway.exchange import Exchange
 from gateway.forwarding import Forwarding
 from gateway.limits import HttpLimits
+from gateway.received_request import ReceivedRequest
 from gateway.request_head import read_request_head
 from gateway.request_id import IDS
 from gateway.request_log import RefusalLog, log_exchange

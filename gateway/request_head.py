@@ -12,10 +12,10 @@ from typing import Final
 
 from aiohttp.http_writer import HttpVersion10, HttpVersion11
 
-from gateway.client_connection import ReceivedRequest
 from gateway.errors import Problem, RequestRefused
 from gateway.forwarding import Forwarding, is_clients_to_say, is_host
 from gateway.limits import HttpLimits
+from gateway.received_request import ReceivedRequest
 from gateway.response_head import HOP_BY_HOP, Pair
 from gateway.sides import RequestHead
 

@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from aiohttp import http_parser, web
 
-from gateway.client_connection import ReceivedRequest
 from gateway.client_request import Destination
 from gateway.config import Config
 from gateway.descriptors import files_for, open_files, room_for_clients
@@ -25,6 +24,7 @@ from gateway.keys import Address
 from gateway.limits import HttpLimits
 from gateway.metrics import Metrics
 from gateway.pool import Pool
+from gateway.received_request import ReceivedRequest
 from gateway.request_log import log_exchange
 from gateway.routes import Route
 from gateway.starts import Start

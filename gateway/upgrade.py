@@ -12,8 +12,8 @@ import binascii
 import hashlib
 from typing import Final
 
-from gateway.client_connection import ReceivedRequest
 from gateway.errors import Problem, RequestRefused
+from gateway.received_request import ReceivedRequest
 from gateway.response_head import NAME
 from gateway.response_writer import head_bytes
 from gateway.sides import WebSocketOffer

@@ -8,9 +8,10 @@ import json
 
 import pytest
 
-from gateway.client_connection import ClientConnection, ReceivedRequest
+from gateway.client_connection import ClientConnection
 from gateway.client_request import ClientRequest
 from gateway.limits import HttpLimits
+from gateway.received_request import ReceivedRequest
 from gateway.response_head import Pair
 from gateway.terms import Terms
 from protocol.frames import Code

@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from gateway.client_connection import ReceivedRequest
 from gateway.limits import HttpLimits
+from gateway.received_request import ReceivedRequest
 from gateway.terms import Terms
 from gateway.upgrade import reply
 from tests.gateway.function_fake import FakePool, answer, listening

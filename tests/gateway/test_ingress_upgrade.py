@@ -15,9 +15,9 @@ from websockets.frames import Opcode
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
-from gateway.client_connection import ReceivedRequest
 from gateway.errors import GatewayError, Problem
 from gateway.limits import HttpLimits
+from gateway.received_request import ReceivedRequest
 from gateway.upgrade import accept_websocket, reply
 from tests.gateway.function_fake import FakePool, Front, answer, eventually, listening
 from tests.gateway.test_ingress_malformed import UPGRADE, get, parsed
