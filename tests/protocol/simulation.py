@@ -122,6 +122,7 @@ class Scenario:
             bandwidth=max(self.bandwidth, 1e6),
             buffer=1 << 18,
             budget=1 << 20,
+            pauses=0.0,  # a reader that takes ten bytes and rests has a day's work
         )
 
 
