@@ -8,6 +8,7 @@ import os
 import random
 import socket
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -222,52 +223,55 @@ async def test_a_close_that_nobody_answers_is_over_in_time(monkeypatch: pytest.M
 # Bounds
 
 
-async def flooded(it: Whole) -> tuple[Raw, int, asyncio.Task[tuple[int, str]]]:
+@asynccontextmanager
+async def flooded() -> AsyncIterator[tuple[Whole, Raw]]:
     """A function by hand that grants credit for an upload, and does not read it: the gateway's side is full."""
 
     async def upload() -> AsyncIterator[bytes]:
         while True:
             yield bytes(1 << 20)
 
-    async def ask() -> tuple[int, str]:
+    async def ask(it: Whole) -> None:
         async with it.client.post(it.gateway.url + "/upload", data=upload()) as response:
-            return response.status, await response.text()
+            await response.read()
 
-    asked = asyncio.create_task(ask())
-    raw = await Raw.connect(it.gateway)
-    raw.writer.transport.set_write_buffer_limits(1 << 20)
-    token = await asyncio.wait_for(it.url.invited.get(), 5)
-    await raw.dial(first_dial(token))
-    raw.send(lease(token))
-    assert [(await raw.message())[0] for _ in range(3)][0] == WELCOME
-    raw.reader._transport.pause_reading()  # type: ignore[attr-defined]
-    socket = it.link._socket
-    assert socket is not None
-    full = asyncio.Event()
-    pause = socket.pause_writing
+    url, end = silent()
+    async with whole(url, session=SessionConfig(ping_interval=300)) as it:
+        asked = asyncio.create_task(ask(it))
+        raw = await Raw.connect(it.gateway)
+        try:
+            raw.writer.transport.set_write_buffer_limits(1 << 20)
+            token = await asyncio.wait_for(it.url.invited.get(), 5)
+            await raw.dial(first_dial(token))
+            raw.send(lease(token))
+            assert [(await raw.message())[0] for _ in range(3)][0] == WELCOME
+            raw.reader._transport.pause_reading()  # type: ignore[attr-defined]
+            socket = it.link._socket
+            assert socket is not None
+            full = asyncio.Event()
+            pause = socket.pause_writing
 
-    def paused() -> None:
-        pause()
-        full.set()
+            def paused() -> None:
+                pause()
+                full.set()
 
-    socket.pause_writing = paused  # type: ignore[method-assign]
-    raw.send(encode(Credit(1, 8 << 20)))
-    await asyncio.wait_for(full.wait(), 5)
-    return raw, 1, asked
+            socket.pause_writing = paused  # type: ignore[method-assign]
+            raw.send(encode(Credit(1, 8 << 20)))
+            await asyncio.wait_for(full.wait(), 5)
+            yield it, raw
+        finally:  # also when a test fails: else its client is waited for
+            asked.cancel()
+            await raw.close()
+            end.set()
 
 
 async def test_little_lies_below_the_scheduler_when_a_function_does_not_read() -> None:
-    url, end = silent()
-    async with whole(url, session=SessionConfig(ping_interval=300)) as it:
-        raw, _, asked = await flooded(it)
+    async with flooded() as (it, _):
         socket = it.link._socket
         assert socket is not None and socket._transport is not None
         assert socket.room == 0
         assert 0 < socket._transport.get_write_buffer_size() <= UNSENT_MOST + DATA_SIZE + 64
         assert UNSENT_MOST + DATA_SIZE + 64 + NOTSENT_LOWAT <= 256 << 10, "docs/protocol.md §2.6"
-        asked.cancel()
-        await raw.close()
-        end.set()
 
 
 async def test_what_is_due_and_cannot_leave_makes_no_busy_loop(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,30 +285,20 @@ async def test_what_is_due_and_cannot_leave_makes_no_busy_loop(monkeypatch: pyte
         timeout(self)
 
     monkeypatch.setattr(Link, "_timeout", counted)
-    url, end = silent()
-    async with whole(url, session=SessionConfig(ping_interval=300)) as it:
-        raw, number, asked = await flooded(it)
-        raw.send(encode(Response(number, 200, RESPONSE_HEADERS)))
+    async with flooded() as (_, raw):
+        raw.send(encode(Response(1, 200, RESPONSE_HEADERS)))
         await until_later(0.5)
         assert 0 < fired <= 12
-        asked.cancel()
-        await raw.close()
-        end.set()
 
 
 async def test_a_full_socket_goes_on_when_it_is_read_again() -> None:
-    url, end = silent()
-    async with whole(url, session=SessionConfig(ping_interval=300)) as it:
-        raw, number, asked = await flooded(it)
+    async with flooded() as (_, raw):
         raw.reader._transport.resume_reading()  # type: ignore[attr-defined]
         got = 0
         async with asyncio.timeout(10):
             while got < 4 << 20:
                 _, payload = await raw.frame()
                 got += len(payload)
-        asked.cancel()
-        await raw.close()
-        end.set()
 
 
 def test_a_socket_that_breaks_when_it_has_room_again_ends_once() -> None:
