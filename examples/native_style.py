@@ -28,3 +28,4 @@ async def handler(event: Any, response_stream: Any, context: Any) -> None:
     async for line in lines():
         response_stream.write(line)
     response_stream.end()
+    await response_stream.finished()

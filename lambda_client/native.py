@@ -10,11 +10,7 @@ import asyncio
 import inspect
 import io
 from collections import deque
-from collections.abc import (
-    Callable,
-    Iterable,
-    Mapping,
-)
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from functools import partial, update_wrapper
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, overload
 
@@ -34,6 +30,7 @@ if TYPE_CHECKING:
 WRITE_LIMIT = 16 << 20  # bytes that an `async def` handler may write without a `drain`
 
 _F = TypeVar("_F", bound=Callable[[Any, Any, Any], Any])
+_UNREAD = "nobody reads the response any more"
 _END: Any = None  # among the pieces: the handler has ended the response, and goes on
 
 
@@ -42,6 +39,15 @@ class Target(Protocol):
 
     def begin(self, prepared: Prepared) -> None: ...
     def put(self, piece: Any) -> None: ...
+    def finished(self) -> Any: ...
+
+
+class Done:
+    """Awaitable, for code that awaits what is over."""
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return
+        yield
 
 
 class ResponseStream(io.RawIOBase):
@@ -103,6 +109,15 @@ class ResponseStream(io.RawIOBase):
             self._target.put(_END)
         super().close()
 
+    def finished(self) -> Awaitable[None]:
+        """Wait until all has left; in an `async def` handler with `await`, also for the end.
+
+        Raises `ClientDisconnected` where it never will.
+        """
+        if self._is_broken:
+            raise ClientDisconnected("the response was broken off")
+        return self._target.finished() or Done()
+
     def break_off(self) -> None:
         """No more, and no end either: what has been sent must not look whole."""
         self._is_broken = True
@@ -157,6 +172,9 @@ class LoopRun:
         self._room = asyncio.Event()
         self._room.set()
         self._is_over = False
+        self._has_end = False
+        self._left = asyncio.Event()  # all, or nothing more will
+        self._is_cut = False
 
     def begin(self, prepared: Prepared) -> None:
         self.prepared.set_result(prepared)
@@ -165,6 +183,7 @@ class LoopRun:
         if self._held > WRITE_LIMIT and piece is not _END:
             raise BufferError(f"{self._held} bytes have not left: `await response_stream.drain()` between writes")
         self._pieces.append(piece)
+        self._has_end = piece is _END
         self._held += _cost(piece)
         if self._held >= HELD_LIMIT:
             self._room.clear()
@@ -172,6 +191,16 @@ class LoopRun:
 
     async def drain(self) -> None:
         await self._room.wait()
+
+    async def finished(self) -> None:
+        await self._left.wait()
+        if self._is_cut:
+            raise ClientDisconnected(_UNREAD)
+
+    def cut(self) -> None:
+        """Nothing is taken any more."""
+        self._is_cut = not self._left.is_set()
+        self._left.set()
 
     def end(self) -> None:
         """The handler is over."""
@@ -184,6 +213,8 @@ class LoopRun:
 
     async def __anext__(self) -> Any:
         while not self._pieces:
+            if self._has_end:
+                self._left.set()
             if self._is_over:
                 raise StopAsyncIteration
             self._news.clear()
@@ -277,6 +308,7 @@ class NativeRunner(StreamRunner):
             if not task.done():
                 raise
         finally:
+            run.cut()
             if not task.done():
                 task.cancel()
                 await asyncio.wait([task])
@@ -306,7 +338,11 @@ class _ThreadTarget:
     def put(self, piece: Any) -> None:
         self._run.put(piece)
         if self._run.is_stopped and piece is not _END:
-            raise ClientDisconnected("nobody reads the response any more")
+            raise ClientDisconnected(_UNREAD)
+
+    def finished(self) -> None:
+        if not self._run.wait_until_taken():
+            raise ClientDisconnected(_UNREAD)
 
 
 async def _deliver(stream: Stream, run: ThreadRun | LoopRun) -> None:

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterable,
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Generator,
-    Iterable,
-    Iterator,
-    Mapping,
-)
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import AsyncExitStack, ExitStack
 from typing import Any
 
-from lambda_client.native import AsyncResponseStream, ResponseStream
-from lambda_client.response import FilePieces, encode_piece
+from lambda_client.native import AsyncResponseStream, Done, ResponseStream
+from lambda_client.response import FilePieces, aclose, close, encode_piece
 
 
 def pipeline(source: Any, *stages: Any) -> Awaitable[None]:
@@ -34,39 +25,29 @@ def pipeline(source: Any, *stages: Any) -> Awaitable[None]:
         return _pipe_on_loop(source, transforms, target)
     if not isinstance(target, ResponseStream):
         raise TypeError("the last argument of pipeline is the response stream")
-    pieces = _pieces(source)
-    try:
-        through = pieces
+    with ExitStack() as opened:
+        through = _pieces(source)
+        opened.callback(close, through)
         for transform in transforms:
-            through = _transform(transform, through)
+            through = iter(_transform(transform, through, _converted))
+            opened.callback(close, through)
         for piece in through:
             target.write(piece)
         target.end()
-    finally:
-        _close(pieces)
-    return _Done()
+    return Done()
 
 
 async def _pipe_on_loop(source: Any, transforms: list[Any], target: AsyncResponseStream) -> None:
-    pieces = _async_pieces(source)
-    try:
-        through: AsyncIterable[Any] = pieces
+    async with AsyncExitStack() as opened:
+        through = source.__aiter__() if isinstance(source, AsyncIterable) else _off_loop(source)
+        opened.push_async_callback(aclose, through)
         for transform in transforms:
-            through = _transform_on_loop(transform, through)
+            through = _transform(transform, through, _converted_on_loop)
+            opened.push_async_callback(aclose, through)
         async for piece in through:
             target.write(piece)
             await target.drain()
         target.end()
-    finally:
-        await pieces.aclose()
-
-
-class _Done:
-    """Awaitable, for code that awaits what is over."""
-
-    def __await__(self) -> Generator[Any, None, None]:
-        return
-        yield
 
 
 def _pieces(source: Any) -> Iterator[Any]:
@@ -79,11 +60,7 @@ def _pieces(source: Any) -> Iterator[Any]:
     raise TypeError(f"a pipeline begins with bytes, str, a file or an iterable of them, not {type(source).__name__}")
 
 
-async def _async_pieces(source: Any) -> AsyncGenerator[Any, None]:
-    if isinstance(source, AsyncIterable):
-        async for piece in source:
-            yield piece
-        return
+async def _off_loop(source: Any) -> AsyncIterator[Any]:
     pieces = _pieces(source)
     try:
         if isinstance(pieces, FilePieces):  # which may block
@@ -94,14 +71,16 @@ async def _async_pieces(source: Any) -> AsyncGenerator[Any, None]:
             for piece in pieces:
                 yield piece
     finally:
-        _close(pieces)
+        close(pieces)
 
 
-def _transform(transform: Any, pieces: Iterable[Any]) -> Iterator[Any]:
-    convert, flush = _codec(transform)
-    if convert is None:
-        return iter(transform(pieces))
-    return _converted(convert, flush, pieces)
+def _transform(transform: Any, pieces: Any, converted: Callable[..., Any]) -> Any:
+    convert = getattr(transform, "compress", None) or getattr(transform, "decompress", None)
+    if convert is not None:
+        return converted(convert, getattr(transform, "flush", bytes), pieces)
+    if not callable(transform):
+        raise TypeError(f"{transform!r} is no transform: it has no compress or decompress, and cannot be called")
+    return transform(pieces)
 
 
 def _converted(convert: Callable[[bytes], bytes], flush: Callable[[], bytes], pieces: Iterable[Any]) -> Iterator[bytes]:
@@ -110,29 +89,9 @@ def _converted(convert: Callable[[bytes], bytes], flush: Callable[[], bytes], pi
     yield flush()
 
 
-def _transform_on_loop(transform: Any, pieces: AsyncIterable[Any]) -> AsyncIterable[Any]:
-    convert, flush = _codec(transform)
-    if convert is None:
-        return transform(pieces)  # type: ignore[no-any-return]
-    return _converted_on_loop(convert, flush, pieces)
-
-
 async def _converted_on_loop(
     convert: Callable[[bytes], bytes], flush: Callable[[], bytes], pieces: AsyncIterable[Any]
 ) -> AsyncIterator[bytes]:
     async for piece in pieces:
         yield convert(encode_piece(piece))
     yield flush()
-
-
-def _codec(transform: Any) -> tuple[Callable[[bytes], bytes] | None, Callable[[], bytes]]:
-    convert = getattr(transform, "compress", None) or getattr(transform, "decompress", None)
-    if convert is None and not callable(transform):
-        raise TypeError(f"{transform!r} is no transform: it has no compress or decompress, and cannot be called")
-    return convert, getattr(transform, "flush", bytes)
-
-
-def _close(pieces: Any) -> None:
-    close = getattr(pieces, "close", None)
-    if close is not None:
-        close()

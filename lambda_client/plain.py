@@ -18,7 +18,7 @@ from lambda_client.event import EVENT_BODY_LIMIT, build_event, is_http
 from lambda_client.fields import encode_fields
 from lambda_client.place import log_failure
 from lambda_client.request import Request, SyncRequest, set_current_request
-from lambda_client.response import Prepared, Response, encode_piece, prepare, prepare_lambda, type_of_piece
+from lambda_client.response import Prepared, Response, aclose, encode_piece, prepare, prepare_lambda, type_of_piece
 from lambda_client.stream import BODYLESS_STATUSES, LambdaContext, NoWebSocket, Stream, WebSocketClosed
 from lambda_client.thread import ThreadRun, wait_in_thread
 
@@ -249,9 +249,7 @@ async def _deliver(stream: Stream, prepared: Prepared, environment: Environment)
         try:
             await _deliver_pieces(stream, prepared, body)
         finally:
-            close: Callable[[], Awaitable[None]] | None = getattr(body, "aclose", None)
-            if close is not None:
-                await close()
+            await aclose(body)
 
 
 async def _deliver_pieces(stream: Stream, prepared: Prepared, pieces: AsyncIterator[Any]) -> None:

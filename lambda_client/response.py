@@ -184,9 +184,18 @@ class FilePieces:
         return piece
 
     def close(self) -> None:
-        close = getattr(self._file, "close", None)
-        if close is not None:
-            close()
+        close(self._file)
+
+
+def close(pieces: Any) -> None:
+    """Close what can be closed."""
+    getattr(pieces, "close", bool)()
+
+
+async def aclose(pieces: Any) -> None:
+    """The same of what is closed by a coroutine."""
+    if hasattr(pieces, "aclose"):
+        await pieces.aclose()
 
 
 def prepare_lambda(returned: object) -> Prepared:

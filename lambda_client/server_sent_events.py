@@ -12,7 +12,7 @@ from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
 from typing import Any
 
 from lambda_client.fields import encode_fields
-from lambda_client.response import Prepared, Response
+from lambda_client.response import Prepared, Response, aclose, close
 from lambda_client.thread import ThreadRun
 
 KEEP_ALIVE = 15.0  # seconds; proxies and browsers give up after 30 to 60 (§9.2.7 asks for a comment every 15)
@@ -98,9 +98,7 @@ def _encoded(events: Iterable[Event]) -> Iterator[bytes]:
         for event in events:
             yield encode_event(event)
     finally:
-        close = getattr(events, "close", None)
-        if close is not None:
-            close()
+        close(events)
 
 
 class _EventStream:
@@ -154,9 +152,7 @@ class _EventStream:
                 async for event in events:
                     await self._put(encode_event(event))
             finally:
-                close = getattr(events, "aclose", None)
-                if close is not None:
-                    await close()
+                await aclose(events)
         else:
             await self._produce_in_thread(_encoded(self._events))
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lambda_client.response import Prepared
+from lambda_client.response import Prepared, close
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
@@ -66,9 +66,7 @@ class ThreadRun:
         except StopIteration:
             pass
         finally:
-            close = getattr(pieces, "close", None)
-            if close is not None:
-                close()
+            close(pieces)
 
     def put(self, piece: Any) -> None:
         """Hand a piece over; waits for room."""
@@ -82,6 +80,12 @@ class ThreadRun:
             tell, self._is_told = not self._is_told, True
         if tell:
             self._post(self._news.set)
+
+    def wait_until_taken(self) -> bool:
+        """Wait until the loop has taken all pieces; whether it has."""
+        with self._room:
+            self._room.wait_for(lambda: self.is_stopped or not self._pieces)
+            return not self.is_stopped
 
     def _post(self, callback: Callable[..., object], *arguments: object) -> None:
         try:

@@ -15,7 +15,7 @@ from lambda_client.fields import Pairs, encode_fields
 from lambda_client.handler import LambdaHandler, check_app
 from lambda_client.plain import StreamRunner, answer_error, refuse_websocket, run_in_thread, sync_request
 from lambda_client.request import SyncRequest
-from lambda_client.response import FilePieces, Prepared
+from lambda_client.response import FilePieces, Prepared, close
 from lambda_client.stream import ClientDisconnected, Stream
 
 if TYPE_CHECKING:
@@ -128,9 +128,7 @@ def _call(app: App, environ: dict[str, Any], run: ThreadRun) -> Prepared:
                 response.put(data)
         return response.begin()
     finally:
-        close = getattr(iterable, "close", None)
-        if close is not None:
-            close()
+        close(iterable)
 
 
 class WsgiResponse:

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import bz2
+import contextlib
 import gzip
+import inspect
 import io
 import shutil
 import threading
@@ -45,6 +47,7 @@ async def tutorial(event: Any, response_stream: Any, context: Any) -> None:
     await asyncio.sleep(0.01)
     response_stream.write("</html>")
     response_stream.end()
+    await response_stream.finished()
 
 
 async def text(event: Any, response_stream: Any, context: Any) -> None:
@@ -167,6 +170,124 @@ def test_end_ends_the_response_and_the_handler_goes_on() -> None:
 def test_a_handler_that_writes_nothing_has_an_empty_response() -> None:
     response = ask(lambda event, response_stream, context: None)
     assert (response.status, response.body) == (200, b"")
+
+
+async def waits_on_loop(event: Any, response_stream: Any, context: Any) -> None:
+    response_stream.write(bytes(100_000))
+    response_stream.end(b"last")
+    await response_stream.finished()
+    await response_stream.finished()
+
+
+def waits_in_thread(event: Any, response_stream: Any, context: Any) -> None:
+    response_stream.write(bytes(100_000))
+    response_stream.end(b"last")
+    response_stream.finished()
+    asyncio.run(awaited(response_stream.finished()))
+
+
+async def awaited(what: Any) -> None:
+    await what
+
+
+@pytest.mark.parametrize("handler", [waits_on_loop, waits_in_thread])
+def test_finished_waits_until_all_has_left_also_again(handler: Any, caplog: pytest.LogCaptureFixture) -> None:
+    assert ask(handler).body == bytes(100_000) + b"last"
+    assert not caplog.text
+
+
+def test_finished_waits_for_the_end_by_another_task_and_for_the_reader() -> None:
+    order: list[str] = []
+    gate = threading.Event()
+
+    async def handler(event: Any, response_stream: Any, context: Any) -> None:
+        async def write() -> None:
+            await asyncio.sleep(0.05)
+            for _ in range(8):  # MiB: more than the window and all buffers between hold
+                response_stream.write(bytes(1 << 20))
+            order.append("ended")
+            response_stream.end()
+
+        writing = asyncio.create_task(write())
+        response_stream.write(b"first")
+        await response_stream.finished()
+        order.append("finished")
+        await writing
+
+    with TestClient(streamify_response(handler)) as client, client.stream("GET", "/") as response:
+        pieces = iter(response)
+        next(pieces)
+        gate.wait(0.3)
+        order.append("read")
+        assert len(b"".join(pieces)) == 8 << 20
+    assert order == ["ended", "read", "finished"]
+
+
+async def left_on_loop(event: Any, response_stream: Any, context: Any) -> None:
+    response_stream.end(bytes(8 << 20))
+    try:
+        await response_stream.finished()
+    except asyncio.CancelledError:
+        await response_stream.finished()
+
+
+def left_in_thread(event: Any, response_stream: Any, context: Any) -> None:
+    response_stream.write(bytes(8 << 20))
+    response_stream.end()
+    response_stream.finished()
+
+
+async def broken_on_loop(event: Any, response_stream: Any, context: Any) -> None:
+    with contextlib.suppress(ValueError), response_stream:
+        response_stream.write(b"a")
+        raise ValueError
+    await response_stream.finished()
+
+
+def broken_in_thread(event: Any, response_stream: Any, context: Any) -> None:
+    with contextlib.suppress(ValueError), response_stream:
+        response_stream.write(b"a")
+        raise ValueError
+    response_stream.finished()
+
+
+@pytest.mark.parametrize(
+    ("handler", "why"),
+    [
+        (left_on_loop, "nobody reads"),
+        (left_in_thread, "nobody reads"),
+        (broken_on_loop, "broken off"),
+        (broken_in_thread, "broken off"),
+    ],
+)
+def test_finished_raises_what_keeps_the_response_from_its_end(handler: Any, why: str) -> None:
+    raised: list[str] = []
+    ended = threading.Event()
+
+    def note(error: BaseException) -> None:
+        raised.append(str(error))
+        ended.set()
+
+    async def on_loop(event: Any, response_stream: Any, context: Any) -> None:
+        try:
+            await handler(event, response_stream, context)
+        except ClientDisconnected as error:
+            note(error)
+
+    def in_thread(event: Any, response_stream: Any, context: Any) -> None:
+        try:
+            handler(event, response_stream, context)
+        except ClientDisconnected as error:
+            note(error)
+
+    outer = on_loop if inspect.iscoroutinefunction(handler) else in_thread
+    with TestClient(streamify_response(outer)) as client:
+        with contextlib.suppress(BrokenResponse), client.stream("GET", "/") as response:
+            next(iter(response))
+            if why == "broken off":
+                assert ended.wait(TIMEOUT)
+        assert ended.wait(TIMEOUT)
+    assert why in raised[0]
 
 
 def raises_in_thread(event: Any, response_stream: Any, context: Any) -> None:
@@ -330,6 +451,57 @@ def test_a_pipeline_closes_its_source_also_when_it_breaks() -> None:
     assert ask(on_loop).body == b"x"
     assert ask(in_thread).status == 502
     assert all(source.closed for source in sources)
+
+
+def test_a_pipeline_that_breaks_closes_its_transforms_from_the_last_to_the_source() -> None:
+    closed: list[str] = []
+
+    def passes(name: str) -> Any:
+        def transform(pieces: Any) -> Iterator[Any]:
+            try:
+                yield from (piece for piece in pieces)
+            finally:
+                closed.append(name)
+
+        return transform
+
+    def passes_on_loop(name: str) -> Any:
+        async def transform(pieces: Any) -> AsyncIterator[Any]:
+            try:
+                async for piece in pieces:
+                    yield piece
+            finally:
+                closed.append(name)
+
+        return transform
+
+    async def breaks_off(pieces: Any) -> AsyncIterator[Any]:
+        async for _ in pieces:
+            yield 1  # which is no piece
+
+    kept: list[Any] = []  # so that only a call closes them
+
+    def keeping(transform: Any) -> Any:
+        def call(pieces: Any) -> Any:
+            kept.append(transform(pieces))
+            return kept[-1]
+
+        return call
+
+    def in_thread(event: Any, response_stream: Any, context: Any) -> None:
+        source = keeping(passes("source"))([b"x"])
+        first, second = (keeping(passes(name)) for name in ("first", "second"))
+        pipeline(source, first, second, lambda pieces: (1 for _ in pieces), response_stream)
+
+    async def on_loop(event: Any, response_stream: Any, context: Any) -> None:
+        source = keeping(passes_on_loop("source"))(words())
+        first, second = (keeping(passes_on_loop(name)) for name in ("first", "second"))
+        await pipeline(source, first, second, breaks_off, response_stream)
+
+    for handler in (in_thread, on_loop):
+        assert ask(handler).status == 502
+        assert closed == ["second", "first", "source"]
+        closed.clear()
 
 
 @pytest.mark.parametrize("arguments", [(b"x",), (b"x", zlib.compressobj()), (b"x", io.BytesIO())])
