@@ -18,6 +18,7 @@ from protocol.frames import Headers
 
 MOST: Final = 10_000  # values of a function, of some 250 bytes; one more takes the place of the one longest unused
 LONGEST: Final = 14_400.0  # seconds without a request, after which a value is forgotten
+LATELY: Final = 60.0  # seconds without a stream, in which a value counts as in use: who has it may soon ask again
 BINDS_NOT: Final = 400  # the least status that binds nothing, so that who makes values up takes nobody's place
 
 
@@ -28,6 +29,8 @@ class Bond:
     link: Link
     used_at: float
     """On the loop's clock."""
+    streams: int = 0
+    """Its own that are open there."""
 
 
 @dataclass(slots=True)
@@ -50,7 +53,8 @@ class Bonds:
     def __init__(self) -> None:
         self.counts = Counts()
         self._bonds: OrderedDict[bytes, Bond] = OrderedDict()  # the last used is the last
-        self._on: Counter[Link] = Counter()  # how many are bound to each
+        self._lately: dict[bytes, float] = {}  # in use without a stream: since when, the latest last
+        self._on: Counter[Link] = Counter()  # how many are in use on each
 
     def __len__(self) -> int:
         return len(self._bonds)
@@ -64,7 +68,10 @@ class Bonds:
         return None if bond is None else bond.link
 
     def on(self, link: Link) -> int:
-        """How many values are bound there."""
+        """How many of the values that are bound there are in use: they have a stream, or had one `LATELY`."""
+        before = asyncio.get_running_loop().time() - LATELY
+        while self._lately and self._lately[value := next(iter(self._lately))] < before:
+            self._rests(value, self._bonds[value].link)
         return self._on[link]
 
     def opened(self, exchange: Exchange, link: Link) -> None:
@@ -76,6 +83,18 @@ class Bonds:
         tie.listener = partial(self._answered, link)
         if tie.value is not None:
             tie.is_first = self._bind(tie.value, link)
+            self._bonds[tie.value].streams += 1
+            del self._lately[tie.value]
+
+    def ended(self, exchange: Exchange, link: Link) -> None:
+        """Its stream there is over."""
+        value = exchange.tie.value if exchange.tie is not None else None
+        bond = self._bonds.get(value) if value is not None else None
+        if value is None or bond is None or bond.link is not link or not bond.streams:
+            return  # it has lost its bond since
+        bond.streams -= 1
+        if not bond.streams:
+            self._lately[value] = asyncio.get_running_loop().time()
 
     def untie(self, exchange: Exchange) -> None:
         """Its environment did not take it: any other may."""
@@ -107,12 +126,13 @@ class Bonds:
         if bond is not None and bond.link is link:
             bond.used_at = now
             self._bonds.move_to_end(value)
+            self._uses(value, bond, now)
             self.counts.kept += 1
             return False
         if bond is not None:
             self._drop(value)
-        self._bonds[value] = Bond(link, now)
-        self._on[link] += 1
+        self._bonds[value] = bond = Bond(link, now)
+        self._uses(value, bond, now)
         self.counts.new += 1
         while len(self._bonds) > MOST:
             self._evict()
@@ -128,7 +148,18 @@ class Bonds:
         self.counts.evicted += 1
 
     def _drop(self, value: bytes) -> None:
-        link = self._bonds.pop(value).link
+        bond = self._bonds.pop(value)
+        if bond.streams or value in self._lately:
+            self._rests(value, bond.link)
+
+    def _uses(self, value: bytes, bond: Bond, now: float) -> None:
+        if self._lately.pop(value, None) is None and not bond.streams:
+            self._on[bond.link] += 1
+        self._lately[value] = now
+
+    def _rests(self, value: bytes, link: Link) -> None:
+        """It was in use."""
+        self._lately.pop(value, None)
         self._on[link] -= 1
         if not self._on[link]:
             del self._on[link]

@@ -46,8 +46,8 @@ class LinkOwner(Protocol):
     def place_freed(self, link: Link) -> None:
         """The link has a socket again."""
 
-    def stream_ended(self, link: Link, seconds: float) -> None:
-        """A stream that lasted so long has ended."""
+    def stream_ended(self, link: Link, exchange: Exchange, seconds: float) -> None:
+        """A stream that lasted so long has ended; what it was for may go on elsewhere."""
 
     def stream_refused(self, link: Link) -> None:
         """The function refuses what it is given."""
@@ -327,7 +327,7 @@ class Link:
 
     def _on_closed(self, event: ev.StreamClosed) -> None:
         stream = self._streams.pop(event.stream)
-        self._owner.stream_ended(self, time.monotonic() - stream.opened_at)
+        self._owner.stream_ended(self, stream.exchange, time.monotonic() - stream.opened_at)
 
     def _on_offer(self, event: ev.LeaseOffered) -> None:
         if self._parked is not None:

@@ -62,18 +62,22 @@ class Forecast:
         return self.places is not None and self.places > 1
 
     def newcomers(self, bound: int) -> int:
-        """With so many streams an environment takes none without a value yet (`affinity`): for each that is `bound` to
-        it, up to half of its places, one is left for those who come back."""
+        """With so many streams an environment takes none whose value is not bound yet (`affinity`): for each that is
+        `bound` to it and in use, up to half of its places, one is left for those who come back."""
         places = self.places or 1
         return max(1, places - min(bound, places // 2))
 
-    def starts(self, waiting: int, overdue: int = 0, busy: int = 0, start: float | None = None) -> int:
+    def starts(
+        self, waiting: int, overdue: int = 0, busy: int = 0, start: float | None = None, *, are_bound: bool = False
+    ) -> int:
         """How many invocations those who wait need, those on their way among them.
 
         Who gets one of the `busy` places sooner than a `start` could bring a new one needs none, unless that has been
-        promised for as long as a start takes (`overdue`).
+        promised for as long as a start takes (`overdue`). `are_bound`: each brings a value, and keeps a place beside
+        its own.
         """
         if self.places is None:
             return min(waiting, FIRST_STARTS)
         soon = self.freed(busy, start) if start is not None and self.may_wait else 0
-        return -(-max(waiting - soon, overdue) // self.places)
+        taken = self.newcomers(self.places) if are_bound else self.places
+        return -(-max(waiting - soon, overdue) // taken)

@@ -66,10 +66,10 @@ class Leases(dict[Link, Start]):
         """Open on all of them."""
         return sum(link.open_streams for link in self)
 
-    @property
-    def places_taken(self) -> int:
+    def places_taken(self, takes_more: Callable[[Link], bool]) -> int:
         """Streams on those that take more when these have ended."""
-        return sum(link.open_streams for link, start in self.items() if not start.is_retired)
+        links = (link for link, start in self.items() if not start.is_retired)
+        return sum(link.open_streams for link in links if takes_more(link))
 
     @property
     def are_all_retired(self) -> bool:

@@ -160,15 +160,21 @@ class Pool:
         self.starts_changed()  # what is expected of the others has changed
 
     def place_freed(self, link: Link) -> None:
-        if (start := self._leases.get(link)) is not None:
-            self._fill(link, start)
+        """The head of the queue gets what is free."""
+        if (start := self._leases.get(link)) is None or not link.can_open:
+            return
+        self._serve(link)
+        if start.is_retired and not link.open_streams:
+            self.starts.finishes(start)
+        if link.can_open and not start.is_retired:
+            self._places.add(start)
 
-    def stream_ended(self, link: Link, seconds: float) -> None:
+    def stream_ended(self, link: Link, exchange: Exchange, seconds: float) -> None:
         self.forecast.stream_ended(seconds)
-        if (start := self._leases.get(link)) is not None:
-            self._fill(link, start)
-            if not link.open_streams:
-                start.idle_since = self._loop.time()
+        self.bonds.ended(exchange, link)
+        self.place_freed(link)
+        if (start := self._leases.get(link)) is not None and not link.open_streams:
+            start.idle_since = self._loop.time()
 
     def link_parked(self, link: Link) -> None:
         if (start := self._leases.end(link)) is not None:
@@ -252,16 +258,6 @@ class Pool:
 
     # places
 
-    def _fill(self, link: Link, start: Start) -> None:
-        """The head of the queue gets what is free."""
-        if not link.can_open:
-            return
-        self._serve(link)
-        if start.is_retired and not link.open_streams:
-            self.starts.finishes(start)
-        if link.can_open and not start.is_retired:
-            self._places.add(start)
-
     def _serve(self, link: Link) -> None:
         """Give the link's free places to those who can go nowhere else, then to the head of the queue."""
         while link.can_open and (waiter := self._next(link)) is not None:
@@ -286,8 +282,8 @@ class Pool:
             return bound if self._leases.takes(bound) else None
         return self._leases.first(self._has_room_for_newcomers)
 
-    def _has_room_for_newcomers(self, link: Link) -> bool:
-        return link.open_streams < self.forecast.newcomers(self.bonds.on(link))
+    def _has_room_for_newcomers(self, link: Link, freed: int = 0) -> bool:
+        return link.open_streams - freed < self.forecast.newcomers(self.bonds.on(link))
 
     def _next(self, link: Link) -> Waiter | None:
         if self._rooms and self._leases.takes(link) and (waiter := self._rooms.pop(link)) is not None:
@@ -350,7 +346,9 @@ class Pool:
         overdue, later = (0, None) if start is None else self._queue.overdue(start)
         if later is not None:
             self._alarm.within(later)
-        return self.forecast.starts(len(self._queue), overdue, self._leases.places_taken, start)
+        tie = waiter.exchange.tie if (waiter := self._queue.head) is not None else None
+        busy = self._leases.places_taken(lambda link: tie is None or self._has_room_for_newcomers(link, freed=1))
+        return self.forecast.starts(len(self._queue), overdue, busy, start, are_bound=bool(tie and tie.value))
 
     def _needed_to_keep(self) -> int:
         """For `min_leased`."""

@@ -15,7 +15,8 @@ from tests.examples.test_examples import EXAMPLES
 
 ENVIRONMENTS = 3
 PLACES = 20
-CHATS = 2 * PLACES + 5
+CHATS = 2 * (PLACES // 2) + 5
+"""Two environments are not enough: beside each chat's place one is kept for the next word on it, up to half of all."""
 SOON = 0.1
 """Seconds from the client's leaving to the end of the function's code."""
 UNSEEN = 4

@@ -140,7 +140,7 @@ class SimulatedLink:
     def _answer(self, exchange: Exchange, seconds: float) -> None:
         exchange.response(*self._function.answer(exchange), end=True)
         self.open_streams -= 1
-        self._function.pool.stream_ended(cast(Link, self), seconds)
+        self._function.pool.stream_ended(cast(Link, self), exchange, seconds)
         self._idle()
 
     def _idle(self) -> None:

@@ -118,6 +118,25 @@ async def test_a_value_is_forgotten_when_it_was_not_used_for_long(monkeypatch: p
     assert len(bonds) == 0 and bonds.counts.evicted == 3
 
 
+async def test_a_value_keeps_a_place_while_it_has_a_stream_and_a_minute_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    bonds, link = Bonds(), cast(Any, _Link())
+    tied = [exchange(value(f"{number % 3}")) for number in range(6)]  # two streams each
+    for one in tied:
+        bonds.opened(one, link)
+    for one in tied[:5]:
+        bonds.ended(one, link)
+    assert bonds.on(link) == 3 == len(bonds), "one has a stream, two had one just now"
+    monkeypatch.setattr(bonds_module, "LATELY", -1.0)
+    assert bonds.on(link) == 1
+    bonds.opened(again := exchange(value("0")), link)
+    assert bonds.on(link) == 2
+    bonds.ended(again, link)
+    bonds.ended(tied[5], link)
+    assert bonds.on(link) == 0 and len(bonds) == 3, "they are bound there all the same"
+    bonds.lose(link)
+    assert not bonds._on and not bonds._lately
+
+
 async def test_a_value_that_a_response_gives_is_its_environments_and_stays_so() -> None:
     bonds, first, second = Bonds(), cast(Any, _Link()), cast(Any, _Link())
     for link in (first, second):
@@ -395,6 +414,45 @@ def test_a_session_outlives_the_time_of_its_invocation() -> None:
             await asyncio.sleep(0.9)
             assert (await function.ask_of(value("session 0")))[1] is links[0]
         assert len(function.links) <= 4
+        await function.pool.stop()
+
+    run(scenario())
+
+
+def test_a_herd_of_new_sessions_starts_at_once_as_many_environments_as_it_fills() -> None:
+    """Twenty that bring a value fill two environments of twenty places, of which each keeps half for those who come
+    back."""
+
+    async def scenario() -> None:
+        function = SimulatedFunction(places=20, cold=2.0, service=lambda: 30.0)
+        await function.ask()
+        await function.quiet()
+        function.idle.clear()  # what is known stays known
+        asked = await asyncio.gather(*(function.ask_of(value(f"chat {number}")) for number in range(20)))
+        assert len(function.invocations) == 1 + 2
+        assert max(waited for waited, _ in asked) < function.cold + 0.5, "nobody waits for a second start"
+        await function.pool.stop()
+
+    run(scenario())
+
+
+def test_places_that_new_sessions_may_not_have_are_not_waited_for() -> None:
+    """Calls of known sessions come and go in what is kept for them; a new one gets an environment of its own."""
+
+    async def scenario() -> None:
+        seconds = 0.05
+        function = SimulatedFunction(places=4, cold=1.0, linger=5.0, service=lambda: seconds)
+        for _ in range(20):
+            await function.ask()  # streams are short
+        seconds = 60.0
+        sessions = [asyncio.ensure_future(function.ask_of(value(f"{number % 2}"))) for number in range(3)]
+        await asyncio.sleep(0.1)
+        function.idle.clear()
+        before = len(function.invocations)
+        waited, _ = await function.ask_of(value("new"))
+        assert len(function.invocations) == before + 1
+        assert waited < function.cold + 0.2, "the start began at once"
+        await asyncio.gather(*sessions)
         await function.pool.stop()
 
     run(scenario())

@@ -310,5 +310,6 @@ def test_what_is_expected_follows_from_what_was_measured() -> None:
     assert forecast.starts(200, 0, 20, 2.0) == 8
     assert forecast.starts(40, 0, 20, 2.0) == 0
     assert forecast.starts(40, 25, 20, 2.0) == 2  # 25 were promised a place, and have none
+    assert forecast.starts(20) == 1 and forecast.starts(20, are_bound=True) == 2  # each keeps a place beside its own
     forecast.leased(2.0, 1, is_new=True)
     assert forecast.starts(40, 0, 20, 2.0) == 40
