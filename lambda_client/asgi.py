@@ -289,7 +289,9 @@ class Cycle(AppCall):
         executor = self._environment.executor()
         file = await loop.run_in_executor(executor, io.FileIO, message["path"])
         with file:
-            while piece := await loop.run_in_executor(executor, file.read, PIECE_SIZE):
+            while not (self._is_left or self._stream.has_finished) and (
+                piece := await loop.run_in_executor(executor, file.read, PIECE_SIZE)
+            ):
                 await self._send(piece, ends=False)
         await self._send(b"", ends=True)
 

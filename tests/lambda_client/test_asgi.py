@@ -362,6 +362,25 @@ def test_a_path_is_sent(tmp_path: Path) -> None:
     assert ask(app).body == file.read_bytes()
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_path_is_not_read_on_for_nobody(method: str, tmp_path: Path) -> None:
+    over = threading.Event()
+    file = tmp_path / "file"
+    with file.open("wb") as opened:
+        opened.truncate(1 << 40)  # all holes: to read them would take minutes
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await send(START)
+        await send({"type": "http.response.pathsend", "path": str(file)})
+        over.set()
+
+    with serving(app) as client:
+        with client.stream(method, "/") as response:
+            if method == "GET":
+                next(iter(response))
+        assert over.wait(TIMEOUT)
+
+
 @pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
 def test_a_response_without_a_body_takes_one_and_drops_it(method: str, status: int) -> None:
     over: list[str] = []
