@@ -480,6 +480,10 @@ FUNCTION_KEYS: tuple[Key[object], ...] = (
     COMPRESSION_KEY,
 )
 """One value for each function: at the top of the file, as a flag or a variable it is the default of all functions."""
+DEV_KEYS: tuple[Key[object], ...] = tuple(
+    key for key in FUNCTION_KEYS if key.name.partition(".")[0] not in ("secret", "invoke")
+)
+"""Those that `dialback dev` takes, as flags and variables: all but how it reaches its own local Lambda."""
 
 URL: Key[str | None] = Key(
     "url", HTTP_URL, None, "The function's Function URL.", default_text="required", example="https://YOUR-FUNCTION-URL/"

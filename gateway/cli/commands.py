@@ -11,7 +11,7 @@ import os
 import secrets
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -108,17 +108,22 @@ LAMBDA_OPTIONS = (
 @click.option("--no-reload", is_flag=True, help="Do not watch the task root for changes.")
 @click.option("--admin", metavar="HOST:PORT", help="Also serve /healthz, /readyz and /metrics, there.")
 def dev(
-    function: str, port: int, host: str, root: Path | None, no_reload: bool, admin: str | None, **limits: float
+    function: str, port: int, host: str, root: Path | None, no_reload: bool, admin: str | None, **given: Any
 ) -> int:
     """Serve a function on this machine: the gateway and a local Lambda in one.
 
     FILE.py:NAME is a file and the name of its handler, for example examples/chunks.py:handler. When you save a file,
     running streams get two seconds to finish and new requests get the new code; a file that cannot run changes nothing.
+
+    What the gateway of deployed functions takes for a function (--affinity, --compression, --cancel-after) is a flag
+    here too, and a variable: --affinity is DIALBACK_AFFINITY.
     """
     from gateway.cli import dev as command
     from gateway.cli import foreground
 
-    options = command.DevOptions(host=host, port=port, admin=admin, is_reloading=not no_reload)
+    flags = {FLAG_KEYS[name]: value for name, value in given.items() if name in FLAG_KEYS and value is not None}
+    limits = {name: value for name, value in given.items() if name not in FLAG_KEYS}
+    options = command.DevOptions(host=host, port=port, admin=admin, is_reloading=not no_reload, flags=flags)
     return foreground.run(command.DevLoop(_target(function, root, must_stream=True), limits, options).run())
 
 
@@ -217,6 +222,8 @@ for _key in (*keys.GATEWAY_KEYS, *keys.FUNCTION_KEYS):
         _option = click.Option([_key.flag], metavar=_key.kind.placeholder, help=_key.help_text)
         FLAG_KEYS[str(_option.name)] = _key.name
         serve.params.append(_option)
+        if _key in keys.DEV_KEYS:
+            dev.params.append(_option)
 
 
 def _target(function: str, root: Path | None, *, must_stream: bool) -> Target:

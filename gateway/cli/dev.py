@@ -6,6 +6,7 @@ The function's code runs in the local Lambda's environments only; here it is rea
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,15 +16,16 @@ from urllib.parse import urlsplit
 import click
 from watchfiles import Change, DefaultFilter, awatch
 
-from gateway import telemetry
+from gateway import keys, telemetry
 from gateway.cli import shadows
 from gateway.cli.failure import EXIT_FAILED, CommandFailed
 from gateway.cli.foreground import StopSignals, explain_bind, require_fast_http_parser
-from gateway.cli.local import NAME, STOP_GRACE, log_to_terminal, settings_for
+from gateway.cli.local import STOP_GRACE, log_to_terminal, settings_for
 from gateway.cli.target import Target, TargetError, check_source
-from gateway.config import Config, ConfigError, FunctionConfig
-from gateway.keys import ADMIN, Address, Secret, ValueFault
+from gateway.config import Config, ConfigError
+from gateway.keys import Address
 from gateway.server import Gateway
+from gateway.sources import load
 from local_lambda import FunctionSettings, LocalLambda
 
 LOOPBACK = "127.0.0.1"
@@ -46,6 +48,8 @@ class DevOptions:
     port: int
     admin: str | None
     is_reloading: bool
+    flags: Mapping[str, str]
+    """Values of `keys.DEV_KEYS`, by name."""
 
 
 class SourceFilter(DefaultFilter):
@@ -79,6 +83,7 @@ class DevLoop:
         self._host = WILDCARDS.get(options.host, options.host)
         if options.port == 0 and not Address(options.host, 0).is_loopback:
             raise CommandFailed(f"--port 0 needs --host {LOOPBACK}: invitations must name the port")
+        self._config(f"http://{LOOPBACK}/")  # what is wrong is said before anything is started
         self._log = telemetry.logger("dev")
 
     async def run(self) -> int:
@@ -161,16 +166,20 @@ class DevLoop:
         return replace(settings_for(self._target, self._limits, variables), idle_timeout=IDLE_TIMEOUT)
 
     def _config(self, function_url: str) -> Config:
-        port = self._options.port
+        options, dial_address = self._options, f"ws://{Address(self._host, self._options.port)}"
+        flags = {
+            **options.flags,
+            keys.FUNCTION_URL.name: function_url,
+            keys.LISTEN.name: str(Address(options.host, options.port)),
+            keys.ADMIN.name: options.admin or "off",
+            **({keys.DIAL_ADDRESS_KEY.name: dial_address} if options.port else {}),
+        }
+        known = {key.variable for key in keys.DEV_KEYS}
+        variables = {name: text for name, text in os.environ.items() if name in known}
         try:
-            return Config(
-                functions={NAME: FunctionConfig(name=NAME, url=function_url, secret=Secret(self._secret))},
-                listen=Address(self._options.host, port),
-                admin=ADMIN.kind.read(self._options.admin) if self._options.admin else None,
-                dial_address=f"ws://{Address(self._host, port)}" if port else None,
-            )
-        except (ConfigError, ValueFault) as fault:
-            raise CommandFailed(f"--admin {fault}") from None
+            return load(flags=flags, environ={**variables, keys.SECRET_KEY.variable: self._secret})
+        except ConfigError as error:
+            raise CommandFailed(str(error)) from None
 
     def _variables(self, address: Address) -> dict[str, str]:
         allowance = {} if address.is_loopback else {"DIALBACK_ALLOW_INSECURE": "1"}

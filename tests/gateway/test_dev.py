@@ -61,10 +61,10 @@ def get() -> Iterator[Get]:
     """Sends a GET for a path of a URL, and returns when the head of the response is there."""
     with contextlib.ExitStack() as connections:
 
-        def send(url: str, path: str = "/") -> http.client.HTTPResponse:
+        def send(url: str, path: str = "/", **fields: str) -> http.client.HTTPResponse:
             connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=8)
             connections.callback(connection.close)
-            connection.request("GET", path)
+            connection.request("GET", path, headers={name.replace("_", "-"): value for name, value in fields.items()})
             return connection.getresponse()
 
         yield send
@@ -103,6 +103,28 @@ def test_a_save_gives_new_requests_the_new_code_and_old_streams_two_seconds(app:
         with pytest.raises(http.client.IncompleteRead):
             old.read()
         assert time.monotonic() - saved < RELOAD_GRACE + 4  # the new code is tried first
+
+
+def test_a_function_gets_from_the_gateway_what_it_would_get_when_deployed(app: Path, get: Get) -> None:
+    app.write_text(STREAM.replace("yield VERSION", "yield VERSION * 1000"))
+    flags = ("--affinity", "header:room", "--timeouts-queue-wait", "1", "--compression", "off")
+    with dev(app, *flags, DIALBACK_COMPRESSION="gzip", DIALBACK_LISTEN="of another gateway") as command:
+        url = command.ready()
+        endless = get(url, "/endless", room="one")
+        assert endless.read1(5) == b"first"
+        assert get(url, room="one").status == 503, "its environment is busy, and no other will do"
+        other = get(url, room="two", accept_encoding="gzip")
+        assert other.status == 200 and other.headers["content-encoding"] is None, "flags win over variables"
+    with dev(app, DIALBACK_COMPRESSION="gzip") as command:
+        assert get(command.ready(), accept_encoding="gzip").headers["content-encoding"] == "gzip"
+
+
+def test_all_that_is_wrong_in_flags_and_variables_is_said_at_once(app: Path) -> None:
+    flags = ("--compression", "loud", "--cancel-after", "soon", "--admin", "nowhere")
+    ended = run("dev", "app.py:handler", "--port", "0", *flags, cwd=app.parent, DIALBACK_AFFINITY="room")
+    assert ended.returncode == 2 and "Traceback" not in ended.stderr
+    for name in ("--compression must", "--cancel-after must", "--admin is HOST:PORT", "DIALBACK_AFFINITY must"):
+        assert name in ended.stderr
 
 
 def test_code_that_cannot_run_changes_nothing_and_is_shown(app: Path, get: Get) -> None:
