@@ -24,8 +24,10 @@ from protocol.invitation import Keyring
 log = structlog.get_logger("dialback.pool")
 
 FINISH_PATIENCE: Final = 0.1  # seconds from the end of a lease to its invocation's answer, for which a request waits
-
-
+UNWRAPPED: Final = (
+    "it has never dialled back; if its own log shows no other cause: is its handler made by stream_handler, "
+    "asgi_handler, wsgi_handler or streamify_response?"
+)
 RAN: Final = frozenset((Outcome.ANSWERED, Outcome.REFUSED, Outcome.FOREIGN, Outcome.ERROR))  # what costs something
 
 
@@ -97,6 +99,7 @@ class Starts:
         self._bill = bill
         self._owner = owner
         self._begun = 0
+        self._has_worked = False  # a lease has come of one
         self._tasks: set[asyncio.Task[None]] = set()
         self._running: set[Start] = set()  # invocations that were not answered
         self._coming: set[Start] = set()  # those of them whose lease is expected
@@ -133,6 +136,7 @@ class Starts:
     def offered(self, start: Start, link: Link) -> float:
         """Its lease came, wanted or not; after how many seconds."""
         start.link = link
+        self._has_worked = True
         self._coming.discard(start)
         self.breaker.succeeded()
         return asyncio.get_running_loop().time() - start.began
@@ -210,6 +214,8 @@ class Starts:
             self.ceiling.refused(self.running, answer.retry_after)
         elif is_expected:
             self._failed(FAILURES[answer.outcome], answer.outcome.value, answer.detail)
+            if answer.outcome is Outcome.ERROR and self.outcomes[Outcome.ERROR] == 1 and not self._has_worked:
+                log.warning("invocation.hint", function=self._function.name, hint=UNWRAPPED)
         elif answer.outcome is not Outcome.ANSWERED:  # it was late or retired: nobody waits for this one
             name = self._function.name
             log.warning("invocation.failed", function=name, outcome=answer.outcome.value, detail=answer.detail)

@@ -165,6 +165,8 @@ def _no_file(path_text: str, name: str, here: Path) -> str:
 
 def _suggestion(name: str, names: dict[str, str]) -> str:
     functions = [other for other, kind in names.items() if kind in ("decorated", "plain")]
+    if name != USUAL_NAME and names.get(USUAL_NAME, "value") != "value":
+        return f"; did you mean {USUAL_NAME}?"  # an app's other functions are its endpoints
     if matches := difflib.get_close_matches(name, names, n=1):
         return f"; did you mean {matches[0]}?"
     if functions:

@@ -136,6 +136,14 @@ def test_a_source_that_cannot_serve_is_said_without_running_it(project: Path, so
         check_source(parse("app.py:handler", directory=project), must_stream=True)
 
 
+def test_of_an_apps_names_its_handler_is_the_one_to_type(project: Path) -> None:
+    app = "app = FastAPI()\n@app.get('/')\ndef home(): ...\nhandler = asgi_handler(app)\n"
+    (project / "app.py").write_text(app)
+    for wrong in ("main", "home_page", "application"):
+        with pytest.raises(TargetError, match=r"did you mean handler\?"):
+            check_source(parse(f"app.py:{wrong}", directory=project), must_stream=True)
+
+
 def test_a_local_lambda_takes_plain_functions(project: Path) -> None:
     (project / "app.py").write_text(PLAIN)
     check_source(parse("app.py:handler", directory=project), must_stream=False)

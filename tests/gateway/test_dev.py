@@ -119,6 +119,16 @@ def test_a_function_gets_from_the_gateway_what_it_would_get_when_deployed(app: P
         assert get(command.ready(), accept_encoding="gzip").headers["content-encoding"] == "gzip"
 
 
+def test_a_handler_that_nothing_was_wrapped_around_is_hinted_at_once(app: Path, get: Get) -> None:
+    app.write_text("class App:\n    async def __call__(self, scope, receive, send): ...\nhandler = App()\n")
+    with dev(app) as command:
+        url = command.ready()
+        for _ in range(2):
+            assert get(url).status == 502
+        command.wait_for("missing 1 required positional argument: 'send'")
+        assert command.output.count("is its handler made by stream_handler, asgi_handler") == 1
+
+
 def test_all_that_is_wrong_in_flags_and_variables_is_said_at_once(app: Path) -> None:
     flags = ("--compression", "loud", "--cancel-after", "soon", "--admin", "nowhere")
     ended = run("dev", "app.py:handler", "--port", "0", *flags, cwd=app.parent, DIALBACK_AFFINITY="room")
