@@ -26,8 +26,7 @@ from lambda_client.stream import ClientDisconnected, Stream
 if TYPE_CHECKING:
     from lambda_client.plain import Environment, Handler
 
-#: Streams of one environment. Code on an event loop waits for most of its time: ten such requests fill the processor
-#: that a function of 1 769 MB has. More would only slow one another, where a further environment has its own.
+#: Streams of one environment: code on an event loop waits for most of its time (docs/apps.md).
 CONCURRENCY = 10
 
 Message = MutableMapping[str, Any]

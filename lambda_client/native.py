@@ -20,7 +20,7 @@ from lambda_client.plain import StreamRunner, read_event, run_in_thread
 from lambda_client.request import Request, set_current_request
 from lambda_client.response import Prepared, encode_piece, lambda_headers
 from lambda_client.stream import ClientDisconnected, Stream
-from lambda_client.thread import HELD_LIMIT, PIECE_COST
+from lambda_client.thread import HELD_LIMIT, PIECE_COST, UNREAD
 
 if TYPE_CHECKING:
     from lambda_client.environment import Lifespan
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 WRITE_LIMIT = 16 << 20  # bytes that an `async def` handler may write without a `drain`
 
 _F = TypeVar("_F", bound=Callable[[Any, Any, Any], Any])
-_UNREAD = "nobody reads the response any more"
 _END: Any = None  # among the pieces: the handler has ended the response, and goes on
 
 
@@ -195,7 +194,7 @@ class LoopRun:
     async def finished(self) -> None:
         await self._left.wait()
         if self._is_cut:
-            raise ClientDisconnected(_UNREAD)
+            raise ClientDisconnected(UNREAD)
 
     def cut(self) -> None:
         """Nothing is taken any more."""
@@ -333,16 +332,12 @@ class _ThreadTarget:
 
     def __init__(self, run: ThreadRun) -> None:
         self._run = run
-        self.begin = run.begin
+        self.begin, self.finished = run.begin, run.finished
 
     def put(self, piece: Any) -> None:
         self._run.put(piece)
-        if self._run.is_stopped and piece is not _END:
-            raise ClientDisconnected(_UNREAD)
-
-    def finished(self) -> None:
-        if not self._run.wait_until_taken():
-            raise ClientDisconnected(_UNREAD)
+        if piece is not _END:
+            self._run.check()
 
 
 async def _deliver(stream: Stream, run: ThreadRun | LoopRun) -> None:

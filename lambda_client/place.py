@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache, partial
 from inspect import unwrap
 from types import CodeType, FrameType
@@ -50,7 +52,7 @@ def place_now(stream: Stream) -> str:
 
 def _innermost(frames: list[tuple[FrameType, int]], code: object) -> str:
     for frame, line in reversed(frames):
-        if _is_users(frame.f_globals.get("__name__"), frame.f_code.co_filename):
+        if _is_users(frame.f_globals, frame.f_code):
             return f", at {_named(frame.f_code, line)}"
     while isinstance(code, partial):
         code = code.func
@@ -58,7 +60,7 @@ def _innermost(frames: list[tuple[FrameType, int]], code: object) -> str:
     if callable(function) and not hasattr(function, "__code__"):
         function = type(function).__call__
     found: CodeType | None = getattr(function, "__code__", None)
-    if found is None or not _is_users(function.__module__, found.co_filename):
+    if found is None or not _is_users(function.__globals__, found):
         return ""
     return f", at {_named(found, found.co_firstlineno)}"
 
@@ -66,11 +68,8 @@ def _innermost(frames: list[tuple[FrameType, int]], code: object) -> str:
 def users_part(innermost: FrameType) -> tuple[str, str]:
     """Of a running stack: the user's line that does not return, and the stack from the user's code on."""
     frames = list(_of_callback(innermost))  # with their lines: they may go on while we look
-    users = [
-        index
-        for index, (frame, _) in enumerate(frames)
-        if _is_users(frame.f_globals.get("__name__"), frame.f_code.co_filename)
-    ] or [0, len(frames) - 1]
+    users = [index for index, (frame, _) in enumerate(frames) if _is_users(frame.f_globals, frame.f_code)]
+    users = users or [0, len(frames) - 1]
     where, line = frames[users[0]]
     lines = traceback.StackSummary.extract(iter(frames[users[-1] :: -1]))
     return _named(where.f_code, line), "".join(lines.format()).rstrip()
@@ -89,16 +88,22 @@ def _named(code: CodeType, line: int) -> str:
     return f"{code.co_filename}:{line} in {code.co_name}"
 
 
-def _is_users(module: object, file: str) -> bool:
-    top = str(module).partition(".")[0]
-    if top in ("lambda_client", "protocol") or top in sys.stdlib_module_names:
+def _is_users(names: dict[str, Any], code: CodeType) -> bool:
+    module, file = str(names.get("__name__")), code.co_filename
+    top = module.partition(".")[0]
+    parts = file.split(os.sep)
+    if top in {"lambda_client", "protocol", *sys.stdlib_module_names} or {"site-packages", "dist-packages"} & {*parts}:
         return False
-    folder = file[: max(0, file.find(os.sep + top))]
-    return not ("site-packages" in file or "dist-packages" in file or top.lower() in _installed(folder))
+    depth = module.count(".") + (parts[-1] == "__init__.py") + 1
+    return top not in _installed(os.sep.join(parts[:-depth]))
 
 
 @cache
 def _installed(folder: str) -> frozenset[str]:
-    """The packages that were installed into a folder, as into a function's zip: by what installers note."""
-    names = os.listdir(folder) if os.path.isdir(folder) else []
-    return frozenset(name.partition("-")[0].lower() for name in names if name.endswith(".dist-info"))
+    """What can be imported of packages that were installed into a folder: by what installers note."""
+    names: set[str] = set()
+    for info in os.listdir(folder) if os.path.isdir(folder) else ():
+        for note in ("RECORD", "top_level.txt") if info.endswith(".dist-info") else ():
+            with suppress(OSError), open(os.path.join(folder, info, note), errors="replace") as lines:
+                names.update(re.split(r"[,/.\s]", line, maxsplit=1)[0] for line in lines)
+    return frozenset(names)

@@ -13,11 +13,13 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lambda_client.response import Prepared, close
+from lambda_client.stream import ClientDisconnected
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
 
 HELD_LIMIT = 64 << 10  # bytes handed over and not yet taken above which the thread waits
+UNREAD = "nobody reads the response any more"
 PIECE_COST = 64  # bytes added to each piece's length, so that tiny ones are bounded too
 
 _T = TypeVar("_T")
@@ -81,11 +83,15 @@ class ThreadRun:
         if tell:
             self._post(self._news.set)
 
-    def wait_until_taken(self) -> bool:
-        """Wait until the loop has taken all pieces; whether it has."""
+    def finished(self) -> None:
+        """Wait until the loop has taken all pieces."""
         with self._room:
             self._room.wait_for(lambda: self.is_stopped or not self._pieces)
-            return not self.is_stopped
+        self.check()
+
+    def check(self) -> None:
+        if self.is_stopped:
+            raise ClientDisconnected(UNREAD)
 
     def _post(self, callback: Callable[..., object], *arguments: object) -> None:
         try:

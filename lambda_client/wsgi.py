@@ -16,7 +16,7 @@ from lambda_client.handler import LambdaHandler, check_app
 from lambda_client.plain import StreamRunner, answer_error, refuse_websocket, run_in_thread, sync_request
 from lambda_client.request import SyncRequest
 from lambda_client.response import FilePieces, Prepared, close
-from lambda_client.stream import ClientDisconnected, Stream
+from lambda_client.stream import Stream
 
 if TYPE_CHECKING:
     from lambda_client.plain import Environment, Handler
@@ -155,8 +155,7 @@ class WsgiResponse:
     def write(self, data: bytes) -> None:
         """Send a piece; returns when there is room for the next. Raises `ClientDisconnected`."""
         self.put(data)
-        if self._run.is_stopped:
-            raise ClientDisconnected("nobody reads the response any more")
+        self._run.check()
 
     def put(self, data: bytes) -> None:
         if not isinstance(data, bytes):
