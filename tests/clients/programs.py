@@ -47,13 +47,14 @@ class Program:
 
 def feed(process: subprocess.Popen[bytes], body: bytes | Iterator[bytes]) -> None:
     assert process.stdin is not None
-    try:
-        with suppress(BrokenPipeError), process.stdin:  # it may have ended
+    with suppress(BrokenPipeError), process.stdin:  # it may have ended
+        try:
             for piece in [body] if isinstance(body, bytes) else body:
                 process.stdin.write(piece)
                 process.stdin.flush()
-    except Leaving:
-        process.terminate()
+        except Leaving:
+            process.kill()  # before its input ends, which would be the end of the body
+            process.wait()
 
 
 class Curl(Program):
