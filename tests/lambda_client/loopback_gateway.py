@@ -62,7 +62,7 @@ class LoopbackGateway:
     def stop(self) -> None:
         assert self._server is not None
         self.cut()  # a frozen function would not answer a goodbye
-        self._server.close()
+        self.loop.call_soon_threadsafe(self._server.close)
         self.call(self._server.wait_closed())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
@@ -133,6 +133,7 @@ class LoopbackGateway:
             process_request=self._answer,
             compression=None,
             ping_interval=None,
+            open_timeout=5,  # seconds: a function that froze in its dial leaves the handshake open, and `stop` waits for it
             max_size=1 << 20,
             ssl=self._tls,
         )
