@@ -133,7 +133,7 @@ class LoopbackGateway:
             process_request=self._answer,
             compression=None,
             ping_interval=None,
-            open_timeout=5,  # seconds: a function that froze in its dial leaves the handshake open, and `stop` waits for it
+            open_timeout=5,  # seconds: a function that froze in its dial leaves the handshake open
             max_size=1 << 20,
             ssl=self._tls,
         )
