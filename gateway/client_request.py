@@ -129,14 +129,16 @@ class ClientRequest(ResponseWriter):
 
     # The exchange's hand towards the client, beside what ResponseWriter does
 
-    def head(self, head: ResponseHead, end: bool) -> None:
+    def head(self, head: ResponseHead, end: bool, body: bytes | bytearray | memoryview = b"") -> None:
         """The final head; a gateway that stops says so by closing."""
         self.keep_alive = self.keep_alive and not self._front.is_draining
         if self._content.is_eof():
             self.awaits_continue = False  # it has not waited
         if self._terms.compression is not None:
-            head, self.compressor = self._terms.compression.begin(self.exchange, head, end, self._front.compressors)
-        super().head(head, end)
+            head, self.compressor = self._terms.compression.begin(
+                self.exchange, head, end and not body, self._front.compressors
+            )
+        super().head(head, end, body)
 
     def problem(self, problem: Problem, is_head_request: bool = False) -> None:
         """A whole response, in place of the function's. It closes the connection where the client still sends (RFC

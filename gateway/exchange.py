@@ -163,15 +163,18 @@ class Exchange:
             except ResponseRefused as refused:
                 self._fail(Problem("bad-response", str(refused)), Code.MISMATCH)
 
-    def response(self, status: int, headers: Headers, end: bool = False) -> None:
-        """The response's head; `end`: no body follows."""
+    def response(
+        self, status: int, headers: Headers, end: bool = False, body: bytes | bytearray | memoryview = b""
+    ) -> None:
+        """The response's head; `end`: nothing follows. `body`: the whole body, used up when this returns, where that
+        came with the head; then `end` is true."""
         if self.is_ended:
             return
         if self.state == "detached":
             self._drop(0, end)
             return
         try:
-            head = judge_response(self.head.method, status, headers, end)
+            head = judge_response(self.head.method, status, headers, end and not body)
         except ResponseRefused as refused:
             self._fail(Problem("bad-response", str(refused)), Code.MISMATCH)
             return
@@ -181,10 +184,16 @@ class Exchange:
         self.status = status
         self.head_at = time.monotonic()
         self._length = head.length
-        if head.is_bodiless and not end:
-            self._stream.stop(Code.NO_ERROR)
-            end = True
-        self.client.head(head, end)
+        if head.is_bodiless:
+            if not end:
+                self._stream.stop(Code.NO_ERROR)
+            end, body = True, b""
+        elif body and head.length is not None and head.length != len(body):
+            self.client.head(head, False)
+            self._fail_length(len(body))
+            return
+        self.bytes_out = len(body)
+        self.client.head(head, end, body)
         if end:
             self._response_ended()
 

@@ -104,12 +104,13 @@ class ResponseWriter:
         self.awaits_continue = False
         self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def head(self, head: ResponseHead, end: bool) -> None:
-        """The final head; `end`: no body follows."""
+    def head(self, head: ResponseHead, end: bool, body: bytes | bytearray | memoryview = b"") -> None:
+        """The final head, and in one write with it the whole body, where `body` is not empty. `end`: nothing
+        follows."""
         if self.awaits_continue:
             self.keep_alive = False
         parts = [_status_line(head.status)]
-        framing = self._frame(head, end)
+        framing = self._frame(head, end and not body)
         names = set()
         for name, value in head.headers:
             if name == b"date" and name in names:
@@ -128,10 +129,12 @@ class ResponseWriter:
         elif not self._is_http11:
             parts.append(b"connection: keep-alive\r\n")
         parts.append(b"\r\n")
-        if end:
-            self._write(b"".join(parts))
+        self._held = b"".join(parts)
+        if body:
+            self.data(body, end)
+        elif end:
+            self.flush()
         else:
-            self._held = b"".join(parts)
             self._loop.call_soon(self.flush)
 
     def data(self, payload: bytes | bytearray | memoryview, end: bool) -> None:

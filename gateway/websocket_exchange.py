@@ -39,14 +39,19 @@ class WebSocketExchange(Exchange):
 
     # from the link
 
-    def response(self, status: int, headers: Headers, end: bool = False) -> None:
+    def response(
+        self, status: int, headers: Headers, end: bool = False, body: bytes | bytearray | memoryview = b""
+    ) -> None:
         """101 accepts; any other is an ordinary response."""
         if status != 101:
             if not self.is_ended and self.state != "detached":
                 self._stream.reset(Code.NO_ERROR)  # there will be no messages
-            super().response(status, headers, end)
-        elif self.state == "request_sent":
+            super().response(status, headers, end, body)
+            return
+        if self.state == "request_sent":
             self._accept(headers)
+        if body:
+            self.data(body, end)
 
     def message(self, data: bytes, text: bool) -> None:
         """Of the function, whole."""

@@ -92,11 +92,15 @@ def answer(
     headers: Headers = (),
     length: bool = False,
     trailers: Headers | None = None,
+    whole: bool = False,
 ) -> Function:
-    """A function that answers as soon as it is asked."""
+    """A function that answers as soon as it is asked; `whole`: head and body come at once."""
 
     def function(exchange: Exchange, stream: FakeStream) -> None:
         fields = [*headers, (b"content-length", b"%d" % len(body))] if length else headers
+        if whole:
+            exchange.response(status, fields, True, body)
+            return
         exchange.response(status, fields, end=not body and trailers is None)
         if body:
             exchange.data(body, end=trailers is None)

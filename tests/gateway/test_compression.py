@@ -370,6 +370,14 @@ async def test_a_response_on_the_wire(coding: str, version: str, trailers: Any) 
     assert f'response_bytes_total{{function="fake"}} {float(len(body))}'.encode() in metrics.exposition()
 
 
+async def test_a_body_that_came_with_its_head() -> None:
+    async with listening(compressing(answer(TEXT, headers=HTML, length=True, whole=True))) as front:
+        status, headers, body = parsed(await front.ask(get("gzip")))
+        assert front.ingress.compressors.held == 0
+    assert (status, headers["content-encoding"]) == (200, "gzip")
+    assert decoder("gzip")(content(headers, body)) == TEXT
+
+
 async def test_head_on_the_wire() -> None:
     def function(exchange: Exchange, stream: FakeStream) -> None:
         exchange.response(200, [*HTML, (b"content-length", b"5000")])

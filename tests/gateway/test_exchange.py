@@ -36,8 +36,8 @@ class Record:
     def continue_(self) -> None:
         self._tell("continue")
 
-    def head(self, head: ResponseHead, end: bool) -> None:
-        self._tell("head", head.status, "end" if end else "open")
+    def head(self, head: ResponseHead, end: bool, body: bytes | bytearray | memoryview = b"") -> None:
+        self._tell("head", head.status, "end" if end else "open", *([len(body)] if body else []))
 
     def data(self, payload: bytes | bytearray | memoryview, end: bool) -> None:
         self._tell("data", len(payload), "end" if end else "open")
@@ -208,6 +208,7 @@ LATE = [
     lambda e: e.stream_opened(Record()),
     lambda e: e.informational(103, ()),
     lambda e: e.response(200, (), False),
+    lambda e: e.response(200, (), True, b"late"),
     lambda e: e.data(b"late", True),
     lambda e: e.trailers([(b"a", b"b")]),
     lambda e: e.reset(Code.INTERNAL, "late"),
@@ -255,6 +256,22 @@ def test_both_directions_to_the_end() -> None:
     assert record.told == [
         "send 2 open", "head 200 open", "data 3 open", "consumed 3", "send 1 end", "data 1 end", "ended",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("length", [None, 3, 2, 4])
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+@pytest.mark.parametrize("state", ["opened", "request_sent", "detached"])
+def test_a_response_that_came_whole_is_as_one_in_pieces(state: str, method: bytes, length: int | None) -> None:
+    headers = [] if length is None else [(b"content-length", b"%d" % length)]
+    in_pieces, pieces = exchange_in(state, method=method)
+    in_pieces.response(200, headers)
+    in_pieces.data(b"123", end=True)
+    whole, record = exchange_in(state, method=method)
+    whole.response(200, headers, True, b"123")
+    said = ",".join(pieces.told).replace("head 200 open,data 3 end", "head 200 end 3").removeprefix("stop NO_ERROR,")
+    assert ",".join(record.told) == said
+    for name in ("state", "status", "bytes_out", "reason", "problem"):
+        assert getattr(whole, name) == getattr(in_pieces, name), name
 
 
 def test_credit_waits_for_a_slow_client() -> None:
@@ -347,7 +364,7 @@ def test_a_response_that_is_not_http_is_ours_to_answer(status: int, headers: Hea
 def test_hop_by_hop_fields_stay_here() -> None:
     exchange, record = exchange_in("request_sent")
     heads: list[ResponseHead] = []
-    record.head = lambda head, end: heads.append(head)  # type: ignore[method-assign]
+    record.head = lambda head, end, body: heads.append(head)  # type: ignore[method-assign]
     fields = [
         (b"Connection", b"X-Mine, close, content-length"),
         (b"x-mine", b"1"),
@@ -542,6 +559,15 @@ def test_a_refusal_is_an_ordinary_response() -> None:
     exchange.data(b"no", end=True)
     assert record.told == ["reset NO_ERROR", "head 403 open", "data 2 end", "ended"]
     assert exchange.state == "complete"
+    exchange, record = websocket_in("request_sent")
+    exchange.response(403, (), True, b"no")
+    assert record.told == ["reset NO_ERROR", "head 403 end 2", "ended"]
+
+
+def test_an_accept_and_its_end_that_came_at_once() -> None:
+    exchange, record = websocket_in("request_sent")
+    exchange.response(101, (), True, b"?")
+    assert record.told == ["accept", "reset NO_ERROR", "close 1000 ", "ended"]
 
 
 def test_a_client_that_cannot_be_accepted_any_more() -> None:

@@ -204,6 +204,33 @@ async def test_a_reused_buffer_is_not_written_twice() -> None:
                 assert await response.read() == b"0" * 300_000 + b"1" * 300_000 + b"2" * 300_000
 
 
+@pytest.mark.parametrize("length", [False, True])
+@pytest.mark.parametrize("status", [200, 204, 205, 304, 404])
+@pytest.mark.parametrize("line", [b"GET / HTTP/1.1", b"GET / HTTP/1.0", b"HEAD / HTTP/1.1"])
+async def test_a_response_that_came_whole_is_the_same_bytes(line: bytes, status: int, length: bool) -> None:
+    said: list[bytes] = []
+    for whole in (False, True):
+        fields = [(b"date", b"then"), (b"x-request-id", b"mine"), (b"trailer", b"x-sum")]
+        pool = FakePool(answer(b"hello", status=status, headers=fields, length=length, whole=whole))
+        async with listening(pool) as front:
+            said.append(await front.ask(get(line, CLOSE)))
+            exchange = await front.ended.get()
+            assert exchange.state == "complete" and exchange.bytes_out == (5 if b"hello" in said[-1] else 0)
+    assert said[0] == said[1]
+
+
+async def test_a_response_that_came_whole_is_one_write() -> None:
+    transport = Written()
+    writer = ResponseWriter(transport, asyncio.get_running_loop(), "1" * 32, is_http11=True, keep_alive=True)
+    buffer = bytearray(b"hello")
+    writer.head(ResponseHead(200, [], None, False), True, memoryview(buffer))
+    buffer[:] = b"wrong"
+    [written] = transport.writes
+    assert written.endswith(b"\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
+    await asyncio.sleep(0)
+    assert len(transport.writes) == 1
+
+
 # Heads
 
 
