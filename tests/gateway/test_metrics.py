@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import pytest
 from aiohttp import ClientSession, web
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.exceptions import InvalidStatus
 
 from gateway.config import BreakerConfig, LimitsConfig, RetryConfig
+from gateway.exchange import Exchange, RequestHead
+from gateway.metrics import FIRST_BYTE_BUCKETS, Metrics
+from gateway.open_websockets import OpenWebSockets
 from gateway.server import Gateway
+from gateway.sides import SilentSide
 from tests.gateway.environment_fake import Environment, FunctionUrl, leave_it, open_socket
 from tests.gateway.function_fake import eventually
 from tests.gateway.whole_gateway import Whole, first_stream, url_of, whole
@@ -141,3 +147,44 @@ async def test_a_path_without_a_function_is_counted_without_one() -> None:
         seen = await ended(it, 1)
         assert seen["dialback_exchanges_total", "refused"] == 1
         assert ("dialback_first_byte_seconds_count", "") in seen
+
+
+def untimed(text: bytes) -> str:
+    """Without the values of `_created`."""
+    return re.sub(r"(_created\{.*\}) .*", r"\1", text.decode())
+
+
+def test_the_text_is_what_prometheus_clients_own_counters_would_say() -> None:
+    control = CollectorRegistry()
+    by_function = ("function",)
+    exchanges = Counter("dialback_exchanges", "Ended requests.", ("function", "state"), registry=control)
+    received = Counter("dialback_request_bytes", "Request bodies.", by_function, registry=control)
+    sent = Counter("dialback_response_bytes", "Response bodies, as clients got them.", by_function, registry=control)
+    dials_text = "Dials of functions: first ones, those that resumed a session, and the refused by their reason."
+    dials = Counter("dialback_dials", dials_text, ("outcome",), registry=control)
+    wait_text = "From a request's head to its response's."
+    waits = Histogram(
+        "dialback_first_byte_seconds", wait_text, by_function, buckets=FIRST_BYTE_BUCKETS, registry=control
+    )
+    metrics = Metrics({}, OpenWebSockets())
+    for function, state, wait in (
+        *(("shop", "complete", seconds) for seconds in (0.0, *FIRST_BYTE_BUCKETS, 30.1)),
+        ("shop", "failed", 0.003),
+        ("", "refused", None),
+        ('a"b\\', "complete", 7.0),
+    ):
+        exchange = Exchange(RequestHead(b"GET", b"/", ()), SilentSide(), function=function)
+        exchange.state, exchange.began, exchange.head_at = state, 0.0, wait
+        exchange.bytes_in, exchange.bytes_out, exchange.bytes_saved = 1, 1 << 40, 7
+        metrics.ended(exchange)
+        exchanges.labels(function, state).inc()
+        received.labels(function).inc(1)
+        sent.labels(function).inc((1 << 40) - 7)
+        waits.labels(function)
+        if wait is not None:
+            waits.labels(function).observe(wait)
+    for outcome in ("first", "version", "first"):
+        metrics.dialled(outcome)
+        dials.labels(outcome).inc()
+    whole, text = untimed(metrics.exposition()), untimed(generate_latest(control))
+    assert whole.endswith(text) and "dialback_first_byte_seconds_created{" in text
