@@ -45,7 +45,7 @@ class Watchdog:
         self._streams: set[Stream] = set()
         self._news = threading.Condition()
         self._is_asleep = True
-        self._is_stopped = False
+        self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self._looped = 0  # identifies the loop's thread,
         self._clock: int | None = None  # and the clock of the processor time that it has spent
@@ -62,7 +62,7 @@ class Watchdog:
         self._streams.discard(stream)
 
     def stop(self) -> None:
-        self._is_stopped = True
+        self._stopped.set()
         self._wake()
 
     def _wake(self) -> None:
@@ -70,7 +70,7 @@ class Watchdog:
         if hasattr(time, "pthread_getcpuclockid"):  # not on macOS
             self._clock = time.pthread_getcpuclockid(self._looped)
         self._counted = time.monotonic(), self._spent()
-        if self._thread is None and not self._is_stopped:
+        if self._thread is None and not self._stopped.is_set():
             self._thread = threading.Thread(target=self._run, name="dialback-watchdog", daemon=True)
             self._thread.start()
         with self._news:
@@ -79,15 +79,14 @@ class Watchdog:
     # In the thread
 
     def _run(self) -> None:
-        while not self._is_stopped:
+        while not self._stopped.is_set():
             with self._news:
                 self._is_asleep = True  # first: a stream that begins while we look wakes us
-                while not (self._waiting() or self._is_stopped):
-                    self._news.wait()
+                self._news.wait_for(lambda: self._waiting() or self._stopped.is_set())
                 self._is_asleep = False
             self._look()
             if not self._waiting():  # who follows at once need not pay for waking us
-                time.sleep(self._limit / SIGNS)
+                self._stopped.wait(self._limit / SIGNS)
                 self._count(0.0)
 
     def _waiting(self) -> list[Stream]:
@@ -101,7 +100,7 @@ class Watchdog:
         try:
             self._loop.call_soon_threadsafe(sign.set)
         except RuntimeError:  # the loop is closed
-            self._is_stopped = True
+            self._stopped.set()
             return
         blocked = more = self._count(step)
         is_over = is_named = False
@@ -110,9 +109,8 @@ class Watchdog:
                 is_named = True
                 # Who was kept from looking finds the code a little further on.
                 self._name(blocked, "at" if more <= step else "just before", waiting)
-            if is_over:
+            if is_over or self._stopped.wait(step):
                 break
-            time.sleep(step)
             blocked += (more := self._count(step))
             if is_over := sign.is_set():
                 blocked -= step  # and nothing is left, unless the interpreter was kept from us

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
+import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -13,6 +17,32 @@ from lambda_client.environment import Environment
 from lambda_client.handler import StreamHandler
 from lambda_client.testing import TestContext
 from tests.lambda_client.loopback_gateway import SECRET, LoopbackGateway
+
+THREADS = ("lambda", "dialback-watchdog")
+"""What environments run in. Threads of code that does not stop are left behind on purpose."""
+LEFT_PATIENCE = 3.0
+"""Seconds that an environment's threads get to end in."""
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Iterator[None]:
+    """Whose environment outlives its test is named here, with what it waits for, and not by the tests after it."""
+    before = set(threading.enumerate())
+    yield
+    until = time.monotonic() + LEFT_PATIENCE
+    while left := [each for each in threading.enumerate() if each.name.startswith(THREADS) and each not in before]:
+        if time.monotonic() > until:
+            pytest.fail("\n\n".join(map(_whereabouts, left)))
+        time.sleep(0.01)
+
+
+def _whereabouts(thread: threading.Thread) -> str:
+    """Where a thread is, and the tasks of the loop that it runs."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    said = [f"{thread.name} was left behind:\n", *traceback.format_stack(frame)]
+    while frame is not None and not isinstance(loop := frame.f_locals.get("self"), asyncio.AbstractEventLoop):
+        frame = frame.f_back
+    return "".join(said) + ("" if frame is None else "\n".join(map(repr, asyncio.all_tasks(loop))))
 
 
 @pytest.fixture

@@ -127,10 +127,15 @@ def test_who_waits_or_takes_short_turns_is_not(caplog: pytest.LogCaptureFixture,
 @pytest.mark.parametrize("never", ["0", "inf"])
 def test_it_can_be_turned_off(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, never: str) -> None:
     monkeypatch.setenv("DIALBACK_BLOCKED_LOOP", never)
+    before = watchdogs()
     with TestClient(handler) as client:
         client.request("GET", "/blocks")
-        assert not any(thread.name == "dialback-watchdog" for thread in threading.enumerate())
+        assert watchdogs() <= before
     assert named(caplog) == []
+
+
+def watchdogs() -> set[threading.Thread]:
+    return {each for each in threading.enumerate() if each.name == "dialback-watchdog"}
 
 
 def test_a_limit_that_is_none_is_refused() -> None:
@@ -140,9 +145,10 @@ def test_a_limit_that_is_none_is_refused() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_its_thread_never_wakes_while_no_stream_runs() -> None:
+    before = watchdogs()
     with TestClient(handler) as client:
         client.request("GET", "/waits")
-        (watchdog,) = (each for each in threading.enumerate() if each.name == "dialback-watchdog")
+        (watchdog,) = watchdogs() - before
         time.sleep(LIMIT)
         status = Path(f"/proc/self/task/{watchdog.native_id}/status")
         before = status.read_text().partition("voluntary_ctxt_switches:")[2]
@@ -150,6 +156,19 @@ def test_its_thread_never_wakes_while_no_stream_runs() -> None:
         assert status.read_text().partition("voluntary_ctxt_switches:")[2] == before
     watchdog.join(5)
     assert not watchdog.is_alive(), "it ends with the environment"
+
+
+def test_a_stopped_one_ends_at_once_whatever_still_runs_and_however_long_its_steps_are() -> None:
+    """No turn of the loop will come any more, and a step of this limit is a minute."""
+    loop, before = asyncio.new_event_loop(), watchdogs()
+    watchdog = Watchdog(loop, "240")
+    watchdog.begin(Mock(is_abandoned=False))
+    (thread,) = watchdogs() - before
+    time.sleep(0.1)
+    watchdog.stop()
+    thread.join(5)
+    loop.close()
+    assert not thread.is_alive()
 
 
 CHILD = """
