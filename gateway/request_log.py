@@ -13,23 +13,31 @@ from json.encoder import encode_basestring_ascii as quoted
 from typing import Final
 
 from gateway.errors import Problem
-from gateway.exchange import Exchange
-from gateway.telemetry import JsonText
+from gateway.exchange import Exchange, RequestHead
+from gateway.telemetry import OURS, json_line, sole_json_lines
 
-ACCESS: Final = logging.getLogger("dialback.access")
+WHO: Final = "access"
+ACCESS: Final = logging.getLogger(f"{OURS}.{WHO}")
 HTTP: Final = logging.getLogger("dialback.http")
 REFUSAL_INTERVAL: Final = 1.0  # seconds between lines about bad requests; a flood of them must not become one of lines
 PATH_LENGTH: Final = 512  # characters of a path; 16 KiB of it may have come
 REASON_LENGTH: Final = 200  # characters of a function's reason
 EVENT: Final = "request.ended"
-#: What all these records have in common.
-RECORDS: Final = {
-    level: logging.makeLogRecord(
-        {"name": ACCESS.name, "levelno": level, "levelname": logging.getLevelName(level), "event": EVENT}
-    ).__dict__
-    for level in (logging.INFO, logging.WARNING)
-}
 WORTH_A_WARNING: Final = frozenset(("failed", "aborted", "timed_out"))
+
+
+def log_exchange(exchange: Exchange) -> None:
+    """The line of an exchange that has ended; an end that somebody should look at is a warning."""
+    level = logging.WARNING if exchange.state in WORTH_A_WARNING else logging.INFO
+    if not ACCESS.isEnabledFor(level):
+        return
+    # A record, and what `logging` does with it, costs three times what the line does, and there is one per request.
+    lines = sole_json_lines(ACCESS, level)
+    if lines is not None:
+        lines.write(json_line(EVENT, level, WHO, access_json(exchange)))
+    else:
+        fields = access_fields(exchange)
+        ACCESS.log(level, access_text(fields), extra={**fields, "event": EVENT})
 
 
 def access_fields(exchange: Exchange) -> dict[str, object]:
@@ -38,59 +46,42 @@ def access_fields(exchange: Exchange) -> dict[str, object]:
     fields: dict[str, object] = {
         "id": exchange.id.hex(),
         "method": exchange.head.method.decode("ascii"),
-        "path": _cut(exchange.head.path.decode("ascii", "backslashreplace")),
+        "path": _path(exchange.head),
         "function": exchange.function,
         "status": exchange.status,
         "state": exchange.state,
         "bytes_in": exchange.bytes_in,
         "bytes_out": exchange.bytes_out - exchange.bytes_saved,
         "duration_ms": round((ended - exchange.began) * 1000, 1),
-        "reason": _printable(exchange.reason) if exchange.reason else "",
+        "reason": _printable(exchange.reason),
     }
     if exchange.head_at is not None:
         fields["ttfb_ms"] = round((exchange.head_at - exchange.began) * 1000, 1)
     return fields
 
 
-def log_exchange(exchange: Exchange) -> None:
-    """The line of an exchange that has ended; an end that somebody should look at is a warning."""
-    level = logging.WARNING if exchange.state in WORTH_A_WARNING else logging.INFO
-    if not ACCESS.isEnabledFor(level):
-        return
-    fields = access_fields(exchange)
-    # Made here, since `ACCESS.log` would first look for who calls it, and a record of `logging`'s own making for the
-    # thread and the process: each costs as much as all the rest.
-    record = logging.LogRecord.__new__(logging.LogRecord)
-    record.__dict__ = {**RECORDS[level], **fields, "created": time.time(), "msg": AccessText(fields)}
-    ACCESS.handle(record)
+def access_json(exchange: Exchange) -> str:
+    """The fields as members of a JSON object; by hand, at a quarter of the price of `json.dumps`."""
+    began, head, head_at, status = exchange.began, exchange.head, exchange.head_at, exchange.status
+    duration = ((exchange.ended_at or time.monotonic()) - began) * 1000
+    first = f', "ttfb_ms": {(head_at - began) * 1000:.1f}' if head_at is not None else ""
+    return (
+        f'"id": "{exchange.id.hex()}", "method": {quoted(head.method.decode("ascii"))}, "path": {quoted(_path(head))}, '
+        f'"function": {quoted(exchange.function)}, "status": {"null" if status is None else status}, '
+        f'"state": "{exchange.state}", "bytes_in": {exchange.bytes_in}, '
+        f'"bytes_out": {exchange.bytes_out - exchange.bytes_saved}, "duration_ms": {duration:.1f}, '
+        f'"reason": {quoted(_printable(exchange.reason))}{first}'
+    )
 
 
-class AccessText(JsonText):
-    """The line; for people made where somebody reads it, and by hand for machines."""
-
-    __slots__ = ("_fields",)
-    event = EVENT
-
-    def __init__(self, fields: dict[str, object]) -> None:
-        self._fields = fields
-
-    def __str__(self) -> str:
-        fields = self._fields
-        first = f" ttfb_ms={fields['ttfb_ms']}" if "ttfb_ms" in fields else ""
-        why = f" reason={fields['reason']!r}" if fields["reason"] else ""
-        return (
-            "{method} {path} {status} {state} function={function} in={bytes_in} out={bytes_out}{first}"
-            " duration_ms={duration_ms} id={id}{why}"
-        ).format(**fields, first=first, why=why)
-
-    def members(self) -> str:
-        """As `json.dumps` would have it, at a third of its price."""
-        return ", ".join(
-            [
-                f'"{name}": {quoted(value) if type(value) is str else "null" if value is None else value}'
-                for name, value in self._fields.items()
-            ]
-        )
+def access_text(fields: dict[str, object]) -> str:
+    """The fields for people."""
+    first = f" ttfb_ms={fields['ttfb_ms']}" if "ttfb_ms" in fields else ""
+    why = f" reason={fields['reason']!r}" if fields["reason"] else ""
+    return (
+        "{method} {path} {status} {state} function={function} in={bytes_in} out={bytes_out}{first}"
+        " duration_ms={duration_ms} id={id}{why}"
+    ).format(**fields, first=first, why=why)
 
 
 class RefusalLog:
@@ -115,10 +106,11 @@ class RefusalLog:
         )
 
 
-def _cut(path: str) -> str:
+def _path(head: RequestHead) -> str:
+    path = head.path.decode("ascii", "backslashreplace")
     return path if len(path) <= PATH_LENGTH else f"{path[:PATH_LENGTH]}...(+{len(path) - PATH_LENGTH})"
 
 
 def _printable(text: str) -> str:
     """One line, whatever a function put into it."""
-    return text[:REASON_LENGTH].encode("unicode_escape").decode("ascii")
+    return text[:REASON_LENGTH].encode("unicode_escape").decode("ascii") if text else ""

@@ -109,16 +109,16 @@ class LineHandler(logging.Handler):
 
     def __init__(self, lines: JoinedLines) -> None:
         super().__init__()
-        self._lines = lines
+        self.lines = lines
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self._lines.write(self.format(record) + "\n")
+            self.lines.write(self.format(record) + "\n")
         except Exception:
             self.handleError(record)
 
     def flush(self) -> None:
-        self._lines.flush()
+        self.lines.flush()
 
 
 class Lines:
@@ -152,7 +152,13 @@ def _stamp(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 
 def _rfc3339(seconds: float) -> str:
-    return f"{_second(int(seconds))}.{int(seconds * 1000) % 1000:03d}Z"
+    return _millisecond(int(seconds * 1000))
+
+
+@lru_cache(maxsize=1)
+def _millisecond(milliseconds: int) -> str:
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{_second(seconds)}.{rest:03d}Z"
 
 
 @lru_cache(maxsize=1)
@@ -172,26 +178,11 @@ def _speaker(name: str) -> str:
     return name.removeprefix(OURS + ".") if name.startswith(OURS) else name.partition(".")[0]
 
 
-class JsonText:
-    """A record's text that knows how it looks in JSON: there is one for each request, whose shape is fixed."""
-
-    __slots__ = ()
-    event = ""
-
-    def members(self) -> str:
-        """Of an object, without its braces: what stands beside the event."""
-        raise NotImplementedError
-
-
 class JsonLine(logging.Formatter):
     """Renders a record of `logging` as our own events are: what it was given beside the text stands beside the event.
     structlog's formatter, which copies the record and walks processors, costs thrice."""
 
     def format(self, record: logging.LogRecord) -> str:
-        if isinstance(record.msg, JsonText):
-            said = f'"level": "{record.levelname.lower()}", "who": "{_speaker(record.name)}"'
-            time_and_rest = f'"time": "{_rfc3339(record.created)}", {record.msg.members()}'
-            return f'{{"event": "{record.msg.event}", {said}, {time_and_rest}}}'
         given = {name: value for name, value in record.__dict__.items() if name not in RECORD_FIELDS}
         event = {
             "event": given.pop("event", None) or record.getMessage(),
@@ -203,6 +194,28 @@ class JsonLine(logging.Formatter):
         if trace := _traceback_text(record.exc_info):
             event["exception"] = trace
         return json.dumps(event, default=str)
+
+
+def json_line(event: str, level: int, who: str, members: str) -> str:
+    """What `JsonLine` makes of a record whose fields beside the text are the `members` of an object."""
+    said = f'"event": "{event}", "level": "{logging.getLevelName(level).lower()}", "who": "{who}"'
+    return f'{{{said}, "time": "{_rfc3339(time.time())}", {members}}}\n'
+
+
+def sole_json_lines(logger: logging.Logger, level: int) -> JoinedLines | None:
+    """Ours, if what `logger` says at `level` goes there as JSON, unfiltered, and nowhere else: then a record would be
+    made for nothing."""
+    heard: logging.Handler | None = None
+    speaker: logging.Logger | None = logger
+    while speaker is not None:
+        for handler in speaker.handlers:
+            if heard is not None or handler.filters or handler.level > level:
+                return None
+            heard = handler
+        speaker = speaker.parent if speaker.propagate else None
+    if type(heard) is LineHandler and type(heard.formatter) is JsonLine and not logger.filters:
+        return heard.lines
+    return None
 
 
 class ConsoleLine:

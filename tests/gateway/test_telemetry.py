@@ -9,16 +9,15 @@ import logging
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import structlog
 
 from gateway import telemetry
-from gateway.errors import Problem
 from gateway.exchange import Exchange, RequestHead
 from gateway.keys import Secret
-from gateway.request_log import AccessText, access_fields
+from gateway.request_log import access_fields, log_exchange
 from gateway.sides import SilentSide
 
 
@@ -170,12 +169,122 @@ asyncio.run(main())
     assert [json.loads(line)["event"] for line in done.stderr.splitlines()] == ["first", "second"]
 
 
-def test_the_line_of_an_exchange_is_the_json_of_its_fields() -> None:
-    exchange = Exchange(RequestHead(b"GET", b'/a"b\\c', ()), SilentSide(), function="fün")
-    exchange.refused(Problem("draining", 'with "quotes" and \u20ac'))
-    for head_at in (None, exchange.began + 0.5):
-        exchange.head_at = head_at
-        fields = access_fields(exchange)
-        assert json.loads(f"{{{AccessText(fields).members()}}}") == fields
-        for name in ("status", "reason"):
-            assert json.loads(f"{{{AccessText({**fields, name: None}).members()}}}")[name] is None
+def exchanges() -> Iterator[Exchange]:
+    """Ended ones, of all shapes that a line of them can have."""
+    for target, status, head_after, reason in (
+        (b"/?secret", 200, 0.0014, ""),
+        (b'/a"b\\c\xff', 502, None, 'with "quotes", \u20ac\n and a line'),
+        (b"/%s{0}/" + b"x" * 2000, None, 1.0, "y" * 2000),
+    ):
+        exchange = Exchange(RequestHead(b"GET", target, ()), SilentSide(), function="fün")
+        exchange.state = "complete" if status == 200 else "failed"
+        exchange.status, exchange.reason = status, reason
+        exchange.bytes_in, exchange.bytes_out, exchange.bytes_saved = 1 << 40, 10, 3
+        exchange.head_at = None if head_after is None else exchange.began + head_after
+        exchange.ended_at = exchange.began + 12.3456
+        yield exchange
+
+
+class Heard(logging.Handler):
+    """Somebody else's."""
+
+    def __init__(self, level: int = logging.NOTSET) -> None:
+        super().__init__(level)
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+@pytest.fixture
+def access() -> Iterator[logging.Logger]:
+    """The logger of the lines of exchanges, heard by nobody but ours; afterwards it is as it was."""
+    logger = logging.getLogger("dialback.access")
+    before = (list(logger.handlers), list(logger.filters), logger.level, logger.propagate, logger.disabled)
+    yield logger
+    logger.handlers, logger.filters, level, logger.propagate, logger.disabled = before
+    logger.setLevel(level)
+
+
+def test_the_line_of_an_exchange_is_the_json_of_its_fields(lines: io.StringIO, access: logging.Logger) -> None:
+    telemetry.configure("json", "info", stream=lines)
+    for exchange in exchanges():
+        log_exchange(exchange)
+    told = [json.loads(line) for line in lines.getvalue().splitlines()]
+    assert [line.pop("level") for line in told] == ["info", "warning", "warning"]
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line.pop("time")) for line in told)
+    for line, exchange in zip(told, exchanges(), strict=True):
+        fields = {**access_fields(exchange), "id": line["id"]}
+        assert list(line.items()) == [("event", "request.ended"), ("who", "access"), *fields.items()]
+
+
+def test_the_line_is_the_same_when_others_hear_its_record(lines: io.StringIO, access: logging.Logger) -> None:
+    telemetry.configure("json", "info", stream=lines)
+    for exchange in exchanges():
+        heard = Heard()
+        log_exchange(exchange)
+        access.addHandler(heard)
+        log_exchange(exchange)
+        access.removeHandler(heard)
+        alone, beside = (re.sub(r'"time": "[^"]*"', "", line) for line in lines.getvalue().splitlines()[-2:])
+        assert alone == beside
+        (record,) = heard.records
+        assert {name: record.__dict__[name] for name in access_fields(exchange)} == access_fields(exchange)
+        assert record.getMessage().startswith("GET /") and record.funcName == "log_exchange"
+        assert ("secret" in alone + record.getMessage(), "\n" in alone + record.getMessage()) == (False, False)
+
+
+@pytest.mark.parametrize("where", ["dialback.access", "dialback", ""])
+def test_whoever_listens_beside_us_hears_of_exchanges(lines: io.StringIO, access: logging.Logger, where: str) -> None:
+    telemetry.configure("json", "info", stream=lines)
+    logger, heard, warned = logging.getLogger(where), Heard(), Heard(logging.WARNING)
+    for handler in (heard, warned):
+        logger.addHandler(handler)
+    for exchange in exchanges():
+        log_exchange(exchange)
+    for handler in (heard, warned):
+        logger.removeHandler(handler)
+    assert [record.levelname for record in heard.records] == ["INFO", "WARNING", "WARNING"]
+    assert warned.records == heard.records[1:]
+    assert len(lines.getvalue().splitlines()) == 3
+
+
+def muted(access: logging.Logger, ours: logging.Handler) -> None:
+    access.propagate = False
+
+
+def heard_here(access: logging.Logger, ours: logging.Handler) -> None:
+    access.propagate = False
+    access.addHandler(ours)
+
+
+def disabled(access: logging.Logger, ours: logging.Handler) -> None:
+    access.disabled = True
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda access, ours: None, ["200", "502", "null"]),
+        (lambda access, ours: access.addFilter(lambda record: record.status == 502), ["502"]),
+        (lambda access, ours: ours.addFilter(lambda record: record.status == 502), ["502"]),
+        (lambda access, ours: access.setLevel(logging.WARNING), ["502", "null"]),
+        (lambda access, ours: ours.setLevel(logging.WARNING), ["502", "null"]),
+        (lambda access, ours: ours.setFormatter(logging.Formatter("%(status)s")), ["200", "502", "None"]),
+        (muted, []),
+        (heard_here, ["200", "502", "null"]),
+        (disabled, []),
+    ],
+)
+def test_loggings_own_means_hold_for_exchanges(
+    lines: io.StringIO,
+    access: logging.Logger,
+    change: Callable[[logging.Logger, logging.Handler], object],
+    told: list[str],
+) -> None:
+    telemetry.configure("json", "info", stream=lines)
+    (ours,) = logging.getLogger().handlers
+    change(access, ours)
+    for exchange in exchanges():
+        log_exchange(exchange)
+    assert re.findall(r'(?:^|"status": )(\w+)', lines.getvalue(), re.MULTILINE) == told
