@@ -77,6 +77,7 @@ class Link:
         self._parked: asyncio.TimerHandle | None = None  # ends a link that gets no lease any more
         self._flush: asyncio.Handle | None = None
         self._is_receiving = False
+        self._head: ev.ResponseReceived | None = None  # whose whole body may follow in what was read with it
         self.is_outdated = False
         """New code took its place: its environment ends soon, and what it still has may be cut."""
         self._loop = asyncio.get_running_loop()
@@ -174,13 +175,24 @@ class Link:
             events = self.session.receive_part(part, offset, length, time.monotonic())
         except ProtocolError as error:
             self._fail(CLOSE_PROTOCOL_ERROR, str(error))
-        else:
+            return
+        if events:
+            event, head = events[0], self._head
+            if type(event) is ev.ResponseReceived and not (head or event.end):
+                self._head = event
+                return
+            if head is not None and type(event) is ev.DataReceived and event.stream == head.stream:
+                if event.end and event.data:
+                    self._head = None
+                    events[0] = ev.ResponseReceived(head.stream, head.response, True, event.data)
             self._dispatch(events)
 
     def heard(self) -> None:
         self.session.heard(time.monotonic())
 
     def received(self) -> None:
+        if self._head is not None:
+            self._dispatch([])
         self.flush()
 
     def writable(self) -> None:
@@ -267,6 +279,8 @@ class Link:
     # what the session says
 
     def _dispatch(self, events: list[Event]) -> None:
+        if self._head is not None:
+            events, self._head = [self._head, *events], None
         while events:
             for event in events:
                 try:
@@ -289,7 +303,7 @@ class Link:
 
     def _on_response(self, event: ev.ResponseReceived) -> None:
         response = event.response
-        self._streams[event.stream].exchange.response(response.status, response.headers, event.end)
+        self._streams[event.stream].exchange.response(response.status, response.headers, event.end, event.body)
 
     def _on_informational(self, event: ev.InformationalReceived) -> None:
         self._streams[event.stream].exchange.informational(event.status, event.headers)

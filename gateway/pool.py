@@ -163,10 +163,12 @@ class Pool:
         """The head of the queue gets what is free."""
         if (start := self._leases.get(link)) is None or not link.can_open:
             return
-        self._serve(link)
-        if start.is_retired and not link.open_streams:
-            self.starts.finishes(start)
-        if link.can_open and not start.is_retired:
+        if self._queue or self._rooms:
+            self._serve(link)
+        if start.is_retired:
+            if not link.open_streams:
+                self.starts.finishes(start)
+        elif not start.is_listed and link.can_open:
             self._places.add(start)
 
     def stream_ended(self, link: Link, exchange: Exchange, seconds: float) -> None:

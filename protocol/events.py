@@ -81,14 +81,15 @@ class InformationalReceived(Record):
 
 
 class ResponseReceived(Record):
-    """`end`: no body follows."""
+    """`end`: no body follows, or it is whole: then it is `body`, if the driver has put it there."""
 
-    __slots__ = ("stream", "response", "end")
+    __slots__ = ("stream", "response", "end", "body")
 
-    def __init__(self, stream: int, response: Response, end: bool) -> None:
+    def __init__(self, stream: int, response: Response, end: bool, body: Bytes = b"") -> None:
         self.stream = stream
         self.response = response
         self.end = end
+        self.body = body
 
 
 class DataReceived(Record):

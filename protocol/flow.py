@@ -142,8 +142,9 @@ class ReceiveCredit:
             self.window = max(self._first, window // 2)
 
     def _borrow(self, share: int) -> None:
-        self._budget.lend(share - self._lent)
-        self._lent = share
+        if share != self._lent:
+            self._budget.lend(share - self._lent)
+            self._lent = share
 
     def grant(self, now: float | None = None) -> int | None:
         """The grant that is due, if any. With `now`, what answers it measures a round trip."""

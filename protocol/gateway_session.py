@@ -159,7 +159,10 @@ class GatewaySession(Session):
     def can_open(self) -> bool:
         """Whether a stream may be opened: leased, with a socket and a free place."""
         return (
-            self.is_attached and self.is_leased and len(self._streams) < self.places and self.last_stream < MAX_STREAM
+            len(self._streams) < self.places
+            and self.is_attached
+            and self.lease_state is not LeaseState.PARKED
+            and self.last_stream < MAX_STREAM
         )
 
     def open(
@@ -213,9 +216,8 @@ class GatewaySession(Session):
             self._asked = None  # the REQUEST voids it
         super()._sent_of(stream)
 
-    def _close_if_over(self, stream: Stream) -> None:
-        super()._close_if_over(stream)
-        if self._asked is not None and not self._streams:
+    def _has_emptied(self) -> None:
+        if self._asked is not None:
             self._answer_park(self._asked)
 
     def _on_timeout(self, name: str, now: float) -> None:
@@ -285,4 +287,5 @@ class GatewaySession(Session):
             stream.receive(Input.END)
         if not stream.is_discarding:
             self._events.append(ev.ResponseReceived(stream.id, frame, end))
-        self._close_if_over(stream)
+        if end:
+            self._close_if_over(stream)

@@ -14,6 +14,7 @@ ANSWER_SILENCE: Final = 1.0  # seconds without an answer to a ping after which a
 
 
 class LeaseState(Enum):
+    __hash__ = object.__hash__  # as `State` has
     PARKED = "parked"
     OFFERED = "offered"
     LEASED = "leased"
@@ -21,6 +22,7 @@ class LeaseState(Enum):
 
 
 class LeaseInput(Enum):
+    __hash__ = object.__hash__
     OFFER = "offer"
     GRANT = "LEASED"
     REQUEST = "REQUEST"

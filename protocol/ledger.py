@@ -112,7 +112,7 @@ class SendLedger:
 
     def _add(self, cost: int) -> None:
         before, self.bytes = self.bytes, self.bytes + cost
-        if self._budget is not None:
+        if self._budget is not None and (before > self._own or self.bytes > self._own):
             self._budget.lend(max(0, self.bytes - self._own) - max(0, before - self._own))
 
     def close(self) -> None:

@@ -19,6 +19,7 @@ MAX_MESSAGE: Final = 16 << 20  # bytes of one WebSocket message, unless REQUEST 
 class State(Enum):
     """Of one direction."""
 
+    __hash__ = object.__hash__  # each is itself alone; `Enum`'s own is written in Python, and every frame asks for it
     IDLE = "idle"
     BODY = "body"
     MESSAGES = "messages"
@@ -30,6 +31,7 @@ class State(Enum):
 class Input(Enum):
     """What can happen to one direction."""
 
+    __hash__ = object.__hash__
     INFORMATIONAL = "INFORMATIONAL"
     HEAD = "head"
     UPGRADE = "head of messages"

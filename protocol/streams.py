@@ -246,6 +246,11 @@ class Streams:
         if stream.is_over and self._streams.pop(stream.id, None) is not None:
             self._scheduler.forget(stream)
             self._events.append(ev.StreamClosed(stream.id))
+            if not self._streams:
+                self._has_emptied()
+
+    def _has_emptied(self) -> None:
+        """The last stream is over."""
 
     def _granted(self, stream: Stream, offset: int | None) -> None:
         if offset is not None:
