@@ -77,7 +77,7 @@ class Link:
         self._parked: asyncio.TimerHandle | None = None  # ends a link that gets no lease any more
         self._flush: asyncio.Handle | None = None
         self._is_receiving = False
-        self._head: ev.ResponseReceived | None = None  # whose whole body may follow in what was read with it
+        self._heads: dict[int, ev.ResponseReceived] = {}  # whose whole bodies may be in what was read with them
         self.is_outdated = False
         """New code took its place: its environment ends soon, and what it still has may be cut."""
         self._loop = asyncio.get_running_loop()
@@ -176,22 +176,26 @@ class Link:
         except ProtocolError as error:
             self._fail(CLOSE_PROTOCOL_ERROR, str(error))
             return
-        if events:
-            event, head = events[0], self._head
-            if type(event) is ev.ResponseReceived and not (head or event.end):
-                self._head = event
-                return
-            if head is not None and type(event) is ev.DataReceived and event.stream == head.stream:
+        if not events:
+            return
+        event = events[0]
+        if type(event) is ev.ResponseReceived and not event.end:
+            self._heads[event.stream] = event
+        elif type(event) is ev.DataReceived:
+            if (head := self._heads.pop(event.stream, None)) is not None:
                 if event.end and event.data:
-                    self._head = None
-                    events[0] = ev.ResponseReceived(head.stream, head.response, True, event.data)
+                    events[0] = ev.ResponseReceived(event.stream, head.response, True, event.data)
+                else:
+                    events.insert(0, head)
+            self._handle(events)
+        else:
             self._dispatch(events)
 
     def heard(self) -> None:
         self.session.heard(time.monotonic())
 
     def received(self) -> None:
-        if self._head is not None:
+        if self._heads:
             self._dispatch([])
         self.flush()
 
@@ -279,8 +283,13 @@ class Link:
     # what the session says
 
     def _dispatch(self, events: list[Event]) -> None:
-        if self._head is not None:
-            events, self._head = [self._head, *events], None
+        """In order: heads that wait for their bodies came before."""
+        if self._heads:
+            heads, self._heads = self._heads, {}
+            events = [*heads.values(), *events]
+        self._handle(events)
+
+    def _handle(self, events: list[Event]) -> None:
         while events:
             for event in events:
                 try:

@@ -25,8 +25,8 @@ def frames(messages: list[bytes], opcode: Opcode = Opcode.BINARY) -> bytes:
     return b"".join(Frame(opcode, message).serialize(mask=True) for message in messages)
 
 
-def lease(token: str, number: int = 1) -> bytes:
-    return encode(Lease(number, token, 1, 60_000, 0))
+def lease(token: str, number: int = 1, *, places: int = 1) -> bytes:
+    return encode(Lease(number, token, places, 60_000, 0))
 
 
 async def close_code(socket: ClientConnection) -> int | None:

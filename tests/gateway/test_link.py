@@ -417,7 +417,7 @@ async def test_a_mistake_with_one_exchange_ends_that_one_alone(monkeypatch: pyte
         mistaken(monkeypatch, method)
         bad = it.asking("/mistake")
         if method != "stream_opened":
-            (await first_stream(environment)).respond(b"never seen")
+            (await first_stream(environment)).respond(b"never seen", end=method == "response")
             good.send(b"and not ")  # in the same write
         if method == "data":
             with pytest.raises(ClientPayloadError):
