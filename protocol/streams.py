@@ -79,15 +79,6 @@ class Streams:
     def open_streams(self) -> int:
         return len(self._streams)
 
-    @property
-    def unacked_bytes(self) -> int:
-        """The cost of what is kept for replay; never above the limit that this side stated."""
-        return self._sender.bytes
-
-    @property
-    def unacked_frames(self) -> int:
-        return self._sender.frames
-
     def is_open(self, stream: int) -> bool:
         return stream in self._streams
 

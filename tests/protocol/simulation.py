@@ -240,11 +240,11 @@ class World(Watcher):
 
     def check(self, session: Session) -> None:
         scenario, report = self.scenario, self.report
-        assert session.unacked_bytes <= session.limits.unacked, f"{session.unacked_bytes} bytes are kept"
-        assert session.unacked_frames <= scenario.frames, f"{session.unacked_frames} frames are kept"
+        assert session._sender.bytes <= session.limits.unacked, f"{session._sender.bytes} bytes are kept"
+        assert session._sender.frames <= scenario.frames, f"{session._sender.frames} frames are kept"
         assert session.open_streams <= scenario.places, f"{session.open_streams} streams"
-        report.most_frames = max(report.most_frames, session.unacked_frames)
-        report.most_bytes = max(report.most_bytes, session.unacked_bytes)
+        report.most_frames = max(report.most_frames, session._sender.frames)
+        report.most_bytes = max(report.most_bytes, session._sender.bytes)
         lent = 0
         for stream in session._streams.values():
             credit = stream.receive_credit
@@ -265,7 +265,7 @@ class World(Watcher):
         sessions = [link.session for link in self.gateway.links.values()]
         assert windows.lent == sum(session._budget.lent for session in sessions) <= windows.total
         own = self.scenario.unacked // OWN_SHARE
-        assert replay.lent == sum(max(0, session.unacked_bytes - own) for session in sessions)
+        assert replay.lent == sum(max(0, session._sender.bytes - own) for session in sessions)
         # Each may go beyond by the frame that crosses its own share, and by control frames, which nothing holds back.
         assert replay.lent <= replay.total + len(sessions) * (self.scenario.data_size + CONTROL_SLACK), f"{replay.lent}"
         report.most_lent = max(report.most_lent, windows.lent)
@@ -371,7 +371,7 @@ class World(Watcher):
             session = environment.session
             self.check(session)
             assert session.next_timeout() is None and session.open_streams == 0, session
-            assert session.is_ended or session.unacked_frames == 0, "PARKED acknowledges everything"
+            assert session.is_ended or session._sender.frames == 0, "PARKED acknowledges everything"
         assert (self.gateway.windows.lent, self.gateway.replay.lent) == (0, 0), "lent for ever"
         for link in self.gateway.links.values():
             assert link.session.open_streams == 0 and not link.session.is_leased, link.session

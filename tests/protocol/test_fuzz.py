@@ -263,7 +263,7 @@ def test_a_session_in_any_state_raises_nothing_else(make: Callable[[], tuple[Pai
             for _ in range(10):
                 feed(chance, pair, session, message(chance))
                 limits = session.limits
-                assert session.unacked_bytes <= limits.unacked and session.unacked_frames <= limits.frames
+                assert session._sender.bytes <= limits.unacked and session._sender.frames <= limits.frames
         except ProtocolError:
             session.end("protocol error")
         assert session.is_ended or session.end("enough")

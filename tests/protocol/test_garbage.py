@@ -214,7 +214,7 @@ def test_anything_at_each_step_of_a_conversation(name: str, amount: int) -> None
                 victim.later(chance.choice((0.0, 0.0, 0.06, 1.1)))
                 victim.tick(session)
                 victim.take(session)
-                assert session.unacked_bytes <= LIMITS.unacked and session.unacked_frames <= LIMITS.frames
+                assert session._sender.bytes <= LIMITS.unacked and session._sender.frames <= LIMITS.frames
         except ProtocolError:
             refused += 1
         neighbours.check(victim)

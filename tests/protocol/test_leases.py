@@ -254,15 +254,15 @@ class TestParking:
         stream = pair.answered({"end": True})
         pair.function.send_data(stream, bytes(10_000), end=True)
         pair.take(pair.function)
-        assert pair.function.unacked_frames > 0 and pair.gateway.unacked_frames > 0
+        assert pair.function._sender.frames > 0 and pair.gateway._sender.frames > 0
         pair.cut()
         pair.dial()
         pair.function.park(pair.now)
         pair.pump()
-        assert pair.function.unacked_frames == 0
-        assert pair.gateway.unacked_frames == 1, "PARKED itself, which the next LEASE acknowledges"
+        assert pair.function._sender.frames == 0
+        assert pair.gateway._sender.frames == 1, "PARKED itself, which the next LEASE acknowledges"
         pair.lease()
-        assert pair.gateway.unacked_frames == 1, "LEASED"
+        assert pair.gateway._sender.frames == 1, "LEASED"
 
     def test_nobody_parks_with_streams_open(self) -> None:
         pair = Pair.leased()

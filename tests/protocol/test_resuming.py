@@ -80,7 +80,7 @@ class TestDialling:
         pair.opened()
         pair.later(1.0)
         pair.pump()
-        assert pair.gateway.unacked_frames == 0
+        assert pair.gateway._sender.frames == 0
         with pytest.raises(ProtocolError):
             pair.gateway.accept(Dial(IDENTITY, 2, 0, Limits(), proof=bytes(32)), pair.now)
 
@@ -204,7 +204,7 @@ class TestTheOfferInTheDial:
         pair.dial()
         assert len(pair.seen(pair.gateway, ev.LeaseOffered)) == 1
         assert len(pair.seen(pair.function, ev.StreamOpened)) == 1, "the REQUEST is replayed"
-        assert pair.function.is_leased and pair.function.unacked_frames == 0
+        assert pair.function.is_leased and pair.function._sender.frames == 0
 
     def test_a_gateway_that_leaves_it_has_it_replayed(self) -> None:
         pair = self.offered()

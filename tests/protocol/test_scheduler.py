@@ -173,7 +173,7 @@ class TestAtTheLedgersLimit:
         stream = pair.answered()
         pair.function.send_data(stream, bytes(100_000))
         self.sent = pair.take(pair.function)
-        assert pair.function.unacked_frames == MIN_UNACKED_FRAMES * 7 // 8
+        assert pair.function._sender.frames == MIN_UNACKED_FRAMES * 7 // 8
         return pair, stream
 
     def test_everything_that_waits_for_a_consumer_is_held_back(self) -> None:
@@ -200,7 +200,7 @@ class TestAtTheLedgersLimit:
             pair.function.offer_lease("t", 1, 9.0, pair.now)
         held = pair.take(pair.function)
         assert len(held) == MIN_UNACKED_FRAMES - pair.function.limits.frames * 7 // 8
-        assert pair.function.unacked_frames == MIN_UNACKED_FRAMES
+        assert pair.function._sender.frames == MIN_UNACKED_FRAMES
         pair.give(pair.gateway, self.sent)
         pair.give(pair.function, pair.take(pair.gateway))
         assert pair.take(pair.function), "and on it goes"
@@ -243,7 +243,7 @@ class TestAtTheLedgersLimit:
             pair.gateway.grant(lease, 0.0, pair.now)
             sent = pair.take(pair.gateway)
             pair.give(pair.function, [message for message in sent if type(decode(message)) is fr.Ack])
-        assert sent == [] and pair.gateway.unacked_frames == MIN_UNACKED_FRAMES
+        assert sent == [] and pair.gateway._sender.frames == MIN_UNACKED_FRAMES
         assert pair.gateway.has_frames_to_send
 
     def test_large_trailers_are_held_back_too(self) -> None:
@@ -254,7 +254,7 @@ class TestAtTheLedgersLimit:
         pair.function.send_data(stream, bytes(4 * 60_000))
         pair.function.send_trailers(stream, [(b"a", bytes(60_000))])
         sent = pair.take(pair.function)
-        assert pair.function.unacked_bytes <= MIN_UNACKED_BYTES
+        assert pair.function._sender.bytes <= MIN_UNACKED_BYTES
         pair.give(pair.gateway, sent)
         pair.later(1.0)
         pair.pump()

@@ -437,7 +437,7 @@ def test_an_idle_session_costs_the_same_however_much_it_keeps() -> None:
     stream = pair.answered()
     pair.function.send_data(stream, bytes(1 << 20))
     pair.take(pair.function)
-    assert pair.function.unacked_frames > 10
+    assert pair.function._sender.frames > 10
 
     class Counting(deque[tuple[bytes, float]]):
         walks = 0

@@ -31,7 +31,7 @@ class TestAcknowledging:
         pair.later(1.0)
         pair.pump()
         stream = pair.opened()
-        assert pair.gateway.unacked_frames == 1
+        assert pair.gateway._sender.frames == 1
         assert pair.function.next_timeout() == pair.now + 0.05
         pair.later(0.05)
         assert pair.tick(pair.function) == []
@@ -83,7 +83,7 @@ class TestAcknowledging:
         pair.pump()
         pair.later(0.05)
         pair.pump()
-        assert pair.gateway.unacked_frames == 0 and pair.gateway.is_open(stream)
+        assert pair.gateway._sender.frames == 0 and pair.gateway.is_open(stream)
 
 
 class TestSilence:
