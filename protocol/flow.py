@@ -70,18 +70,9 @@ class ReceiveCredit:
     """
 
     __slots__ = (
-        "_asked_at",
-        "_budget",
-        "_first",
-        "_granted_before",
-        "_lent",
-        "_mark",
-        "_mark_at",
-        "consumed",
-        "granted",
-        "received",
-        "window",
-    )
+        "_asked_at", "_budget", "_first", "_granted_before", "_lent", "_mark", "_mark_at", "consumed", "granted",
+        "received", "window",
+    )  # fmt: skip
 
     def __init__(self, window: int, granted: int, budget: Budget, now: float) -> None:
         """`window` bytes to keep granted ahead of the consumer; `granted` of them already (0 with `expect`)."""

@@ -216,7 +216,7 @@ class GatewaySession(Session):
             self._asked = None  # the REQUEST voids it
         super()._sent_of(stream)
 
-    def _has_emptied(self) -> None:
+    def _emptied(self) -> None:
         if self._asked is not None:
             self._answer_park(self._asked)
 

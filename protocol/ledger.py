@@ -25,18 +25,9 @@ class SendLedger:
     """The frames of one direction that the peer has not acknowledged. Begins and ends with the session."""
 
     __slots__ = (
-        "_budget",
-        "_hold_bytes",
-        "_hold_frames",
-        "_kept",
-        "_max_bytes",
-        "_max_frames",
-        "_own",
-        "_position",
-        "bytes",
-        "released",
-        "round_trip",
-    )
+        "_budget", "_hold_bytes", "_hold_frames", "_kept", "_max_bytes", "_max_frames", "_own", "_position", "bytes",
+        "released", "round_trip",
+    )  # fmt: skip
 
     def __init__(
         self,

@@ -30,16 +30,8 @@ class Scheduler:
     """Of one session; it outlives sockets, and is asked only while one is attached."""
 
     __slots__ = (
-        "_control",
-        "_credits",
-        "_heads",
-        "_lease_heads",
-        "_receiver",
-        "_ring",
-        "_sender",
-        "_sent_of",
-        "data_size",
-    )
+        "_control", "_credits", "_heads", "_lease_heads", "_receiver", "_ring", "_sender", "_sent_of", "data_size",
+    )  # fmt: skip
 
     def __init__(
         self, sender: SendLedger, receiver: ReceiveLedger, sent_of: Callable[[Stream], None], data_size: int = DATA_SIZE

@@ -19,7 +19,7 @@ MAX_MESSAGE: Final = 16 << 20  # bytes of one WebSocket message, unless REQUEST 
 class State(Enum):
     """Of one direction."""
 
-    __hash__ = object.__hash__  # each is itself alone; `Enum`'s own is written in Python, and every frame asks for it
+    __hash__ = object.__hash__  # `Enum`'s own is written in Python, and every frame asks for it
     IDLE = "idle"
     BODY = "body"
     MESSAGES = "messages"
@@ -103,26 +103,10 @@ class Stream:
     """Begins with REQUEST, ends when both directions have ended and what was queued has been handed to a socket."""
 
     __slots__ = (
-        "assembly",
-        "assembly_deferred",
-        "assembly_is_text",
-        "head_unsent",
-        "id",
-        "is_announced",
-        "is_discarding",
-        "is_full",
-        "is_scheduled",
-        "is_stopped",
-        "is_websocket",
-        "max_message",
-        "messages_waiting",
-        "queue",
-        "queued",
-        "receive_credit",
-        "receive_state",
-        "send_credit",
-        "send_state",
-    )
+        "assembly", "assembly_deferred", "assembly_is_text", "head_unsent", "id", "is_announced", "is_discarding",
+        "is_full", "is_scheduled", "is_stopped", "is_websocket", "max_message", "messages_waiting", "queue", "queued",
+        "receive_credit", "receive_state", "send_credit", "send_state",
+    )  # fmt: skip
 
     def __init__(
         self,

@@ -238,10 +238,10 @@ class Streams:
             self._scheduler.forget(stream)
             self._events.append(ev.StreamClosed(stream.id))
             if not self._streams:
-                self._has_emptied()
+                self._emptied()
 
-    def _has_emptied(self) -> None:
-        """The last stream is over."""
+    def _emptied(self) -> None:
+        """Of streams."""
 
     def _granted(self, stream: Stream, offset: int | None) -> None:
         if offset is not None:

@@ -42,6 +42,11 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bytes]]:
 async def leased(it: Whole, *paths: str) -> tuple[Raw, list[int], list[asyncio.Task[tuple[int, str]]]]:
     """A function by hand, with a place for each of the requests, and their streams."""
     asked = [it.asking(path) for path in paths]
+    return *await opened(it, *paths), asked
+
+
+async def opened(it: Whole, *paths: str) -> tuple[Raw, list[int]]:
+    """The same for what is being asked."""
     await it.until_waiting(len(paths))
     raw = await Raw.connect(it.gateway)
     token = await asyncio.wait_for(it.url.invited.get(), 5)
@@ -52,7 +57,7 @@ async def leased(it: Whole, *paths: str) -> tuple[Raw, list[int], list[asyncio.T
         kind, number, *rest = await raw.message()
         if kind == REQUEST:
             numbers[rest[2].decode()] = number
-    return raw, [numbers[path] for path in paths], asked
+    return raw, [numbers[path] for path in paths]
 
 
 async def test_heads_and_bodies_that_came_together_are_told_together(told: list[tuple[str, bytes]]) -> None:
@@ -80,13 +85,12 @@ async def test_heads_and_bodies_that_came_together_are_told_together(told: list[
 
 async def test_a_head_does_not_wait_for_what_the_next_read_brings(told: list[tuple[str, bytes]]) -> None:
     async with whole(url_of(Environment())) as it:
-        raw, (number,), (asked,) = await leased(it, "/1")
+        asked = asyncio.create_task(it.client.get(it.gateway.url + "/1"))
+        raw, (number,) = await opened(it, "/1")
         raw.send(encode(Response(number, 200, TEXT)))
-        async with asyncio.timeout(5):
-            while not told:
-                await asyncio.sleep(0.001)
+        response = await asyncio.wait_for(asked, 5)
         raw.send(encode(Data(number, b"later", True)))
-        assert (await asked)[1] == "later"
+        assert await response.read() == b"later"
         assert told == [("response /1", b""), ("data /1", b"later")]
         await raw.close()
 
