@@ -84,36 +84,31 @@ class Metrics(Collector):
     # inside
 
     def _of_pools(self) -> Iterator[Metric]:
-        invocations = CounterMetricFamily("dialback_invocations", "Ended invocations.", labels=("function", "outcome"))
-        running = self._gauge("dialback_running_invocations", "Invocations that were not answered yet.")
-        leased = self._gauge("dialback_leased_links", "Environments that are awake.")
-        streams = self._gauge("dialback_open_streams", "Streams that are open.")
-        websockets = self._gauge("dialback_open_websockets", "Clients' WebSockets whose connection is open.")
-        waiting = self._gauge("dialback_waiting_requests", "Requests that wait for a place.")
-        retries = CounterMetricFamily(
-            "dialback_retries",
-            "Retries that a request was granted, or its function's budget denied.",
-            labels=("function", "verdict"),
-        )
-        circuit = GaugeMetricFamily(
-            "dialback_circuit", "1 for the state that the circuit breaker is in.", labels=("function", "state")
-        )
-        openings = CounterMetricFamily(
-            "dialback_circuit_openings", "How often the circuit breaker has opened.", labels=("function",)
-        )
-        bound = self._gauge("dialback_affinity_values", "Values that are bound to an environment.")
-        affinity = CounterMetricFamily(
-            "dialback_affinity",
+        invocations = counter("invocations", "Ended invocations.", "outcome")
+        running = gauge("running_invocations", "Invocations that were not answered yet.")
+        leased = gauge("leased_links", "Environments that are awake.")
+        streams = gauge("open_streams", "Streams that are open.")
+        websockets = gauge("open_websockets", "Clients' WebSockets whose connection is open.")
+        waiting = gauge("waiting_requests", "Requests that wait for a place.")
+        text = "Retries that a request was granted, or its function's budget denied."
+        retries = counter("retries", text, "verdict")
+        circuit = gauge("circuit", "1 for the state that the circuit breaker is in.", "state")
+        openings = counter("circuit_openings", "How often the circuit breaker has opened.")
+        bound = gauge("affinity_values", "Values that are bound to an environment.")
+        affinity = counter(
+            "affinity",
             "Values that were bound (new), lost with their environment or evicted; requests that were kept to theirs.",
-            labels=("function", "outcome"),
+            "outcome",
         )
-        streams_opened = CounterMetricFamily("dialback_streams", "Streams that were opened.", labels=("function",))
-        billed = self._seconds("billed", "Of ended invocations, as the function measured it, or else the gateway.")
-        leased_for = self._seconds("leased", "In which environments were awake for streams; of ended leases.")
-        idle = self._seconds("idle", "In which they were, and had no stream: what lingering and pre-warming cost.")
+        opened = counter("streams", "Streams that were opened.")
+        text = "Of ended invocations, as the function measured it, or else the gateway."
+        billed = counter("billed_seconds", text)
+        leased_for = counter("leased_seconds", "In which environments were awake for streams; of ended leases.")
+        text = "In which they were, and had no stream: what lingering and pre-warming cost."
+        idle = counter("idle_seconds", text)
         for name, pool in self._pools.items():
             bill = pool.bill
-            streams_opened.add_metric((name,), bill.streams)
+            opened.add_metric((name,), bill.streams)
             billed.add_metric((name,), bill.billed)
             leased_for.add_metric((name,), bill.leased)
             idle.add_metric((name,), bill.idle)
@@ -133,22 +128,18 @@ class Metrics(Collector):
             streams.add_metric((name,), pool.open_streams)
             websockets.add_metric((name,), self._websockets.of(name))
             waiting.add_metric((name,), pool.waiting)
-        yield from (invocations, streams_opened, billed, leased_for, idle)
+        yield from (invocations, opened, billed, leased_for, idle)
         yield from (retries, circuit, openings, running, leased, streams, websockets, waiting, bound, affinity)
 
     def _of_exchanges_and_dials(self) -> Iterator[Metric]:
-        of_function, began = ("function",), self._began
-        ends = CounterMetricFamily("dialback_exchanges", "Ended requests.", labels=("function", "state"))
-        received = CounterMetricFamily("dialback_request_bytes", "Request bodies.", labels=of_function)
-        text = "Response bodies, as clients got them."
-        sent = CounterMetricFamily("dialback_response_bytes", text, labels=of_function)
-        dials = CounterMetricFamily(
-            "dialback_dials",
-            "Dials of functions: first ones, those that resumed a session, and the refused by their reason.",
-            labels=("outcome",),
-        )
+        began = self._began
+        ends = counter("exchanges", "Ended requests.", "state")
+        received = counter("request_bytes", "Request bodies.")
+        sent = counter("response_bytes", "Response bodies, as clients got them.")
+        text = "Dials of functions: first ones, those that resumed a session, and the refused by their reason."
+        dials = CounterMetricFamily("dialback_dials", text, labels=("outcome",))
         name, text = "dialback_first_byte_seconds", "From a request's head to its response's."
-        first_byte = HistogramMetricFamily(name, text, labels=of_function)
+        first_byte = HistogramMetricFamily(name, text, labels=("function",))
         for function, tally in self._tallies.items():
             for state, count in tally.by_state.items():
                 ends.add_metric((function, state), count, began)
@@ -161,10 +152,10 @@ class Metrics(Collector):
             dials.add_metric((outcome,), count, began)
         yield from (ends, received, sent, dials, first_byte)
 
-    @staticmethod
-    def _seconds(name: str, text: str) -> CounterMetricFamily:
-        return CounterMetricFamily(f"dialback_{name}_seconds", text, labels=("function",))
 
-    @staticmethod
-    def _gauge(name: str, text: str) -> GaugeMetricFamily:
-        return GaugeMetricFamily(name, text, labels=("function",))
+def counter(name: str, text: str, *labels: str) -> CounterMetricFamily:
+    return CounterMetricFamily(f"dialback_{name}", text, labels=("function", *labels))
+
+
+def gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"dialback_{name}", text, labels=("function", *labels))
