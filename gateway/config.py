@@ -280,9 +280,9 @@ class Config:
                 )
         return notes
 
-    def route_table(self) -> Routes:
+    def route_table(self) -> Routes[Route]:
         """The routes, ready to be asked."""
-        return Routes(self.routes)
+        return Routes((route, route) for route in self.routes)
 
     def _address_problems(self) -> list[ConfigProblem]:
         problems = []

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, Generic, TypeVar
 
 RESERVED_PATH = "/_dialback"
 """Paths under it belong to the gateway (DESIGN, section 7)."""
+HOSTS_KNOWN: Final = 256
+"""Values of Host whose routes are kept; a client that makes up others pays for its own."""
 
 
 class RouteFault(ValueError):
@@ -55,38 +59,47 @@ class Route:
         object.__setattr__(self, "path", self.path.rstrip("/"))
 
 
-class Routes:
-    """The table of all routes; lives as long as the configuration that it was made from, and never changes."""
+Goal = TypeVar("Goal")
 
-    def __init__(self, routes: Iterable[Route]) -> None:
+
+class Routes(Generic[Goal]):
+    """The table of all routes and where they lead; lives as long as what it was made from, and never changes."""
+
+    def __init__(self, goals: Iterable[tuple[Route, Goal]]) -> None:
         """Raises `RouteFault` where two routes match the same requests."""
-        self._by_host: dict[str, list[tuple[bytes, Route]]] = {}
+        self._by_host: dict[str, list[tuple[bytes, Goal]]] = {}
         doubles: list[str] = []
-        for route in routes:
+        for route, goal in goals:
             paths = self._by_host.setdefault(route.host, [])
-            path = route.path.encode("ascii")
+            # A prefix ends at a segment's end: /api takes /api and /api/x, never /apix.
+            path = route.path.encode("ascii") + b"/"
             if any(path == other for other, _ in paths):
                 doubles.append(f"two routes have path {route.path or '/'!r} and host {route.host or 'any'!r}")
-            paths.append((path, route))
+            paths.append((path, goal))
         if doubles:
             raise RouteFault("\n".join(dict.fromkeys(doubles)))
         for paths in self._by_host.values():
             paths.sort(key=lambda pair: len(pair[0]), reverse=True)
+        self._paths_of = lru_cache(HOSTS_KNOWN)(self._find_paths)
 
-    def find(self, host: str, target: bytes) -> Route | None:
-        """The route, or None where none matches.
+    def find(self, host: str, target: bytes) -> Goal | None:
+        """Where the route leads, or None where none matches.
 
         `host` is the Host field's value, with or without a port. `target` is the request target in origin form,
         undecoded; what follows `?` plays no part. The exact host is asked first, then `*.`, then any host's routes.
         """
-        path = b"" if target == b"*" else target.partition(b"?")[0]  # OPTIONS * is about the host as a whole
-        name = _without_port(host)
-        for key in (name, "*." + name.partition(".")[2], ""):
-            for prefix, route in self._by_host.get(key, ()):
-                # A prefix ends at a segment's end: /api takes /api and /api/x, never /apix.
-                if path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in (b"", b"/"):
-                    return route
+        # OPTIONS * is about the host as a whole.
+        path = b"/" if target == b"*" else target.partition(b"?")[0] + b"/"
+        for paths in self._paths_of(host):
+            for prefix, goal in paths:
+                if path.startswith(prefix):
+                    return goal
         return None
+
+    def _find_paths(self, host: str) -> list[list[tuple[bytes, Goal]]]:
+        name = _without_port(host)
+        keys = (name, "*." + name.partition(".")[2], "")
+        return [self._by_host[key] for key in keys if key in self._by_host]
 
 
 def _without_port(host: str) -> str:

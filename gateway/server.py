@@ -26,7 +26,7 @@ from gateway.metrics import Metrics
 from gateway.pool import Pool
 from gateway.received_request import ReceivedRequest
 from gateway.request_log import log_exchange
-from gateway.routes import Route
+from gateway.routes import Routes
 from gateway.starts import Start
 from protocol.dial import CONNECT_PATH, Limits
 from protocol.gateway_session import SessionOptions
@@ -43,7 +43,7 @@ class Gateway:
     def __init__(self, config: Config, *, log: Any) -> None:
         self._config = config
         self._log = log
-        self._routes = config.route_table()
+        self._routes: Routes[Destination] = Routes(())  # until the pools are there
         self._ingress = Ingress(
             self._route,
             internal={CONNECT_PATH.encode(): self._dial},
@@ -53,7 +53,6 @@ class Gateway:
         )
         self._server = self._ingress.server()
         self._pools: dict[str, Pool] = {}
-        self._destinations: dict[Route, Destination] = {}
         self._endpoint: Endpoint | None = None
         self._metrics = Metrics(self._pools, self._server.websockets)
         self._listener: asyncio.Server | None = None
@@ -144,10 +143,10 @@ class Gateway:
             keyrings[name] = Keyring.parse(function.secret.reveal())
             invoker = FunctionUrl(function.url, tls=function.invoke.context())
             self._pools[name] = Pool(function, keyrings[name], invoker, invitations)
-        self._destinations = {
-            route: Destination(self._pools[route.function], config.functions[route.function].terms(route))
+        self._routes = Routes(
+            (route, Destination(self._pools[route.function], config.functions[route.function].terms(route)))
             for route in config.routes
-        }
+        )
         options = SessionOptions(
             grace=config.session.grace, ping=config.session.ping_interval, limits=Limits(credit=config.body.window)
         )
@@ -198,9 +197,10 @@ class Gateway:
 
     def _route(self, head: RequestHead) -> Destination | None:
         self._open += 1
-        host = next((value for name, value in head.headers if name == b"host"), b"").decode("latin-1")
-        route = self._routes.find(host, head.target)
-        return self._destinations[route] if route is not None else None
+        for name, value in head.headers:
+            if name == b"host":
+                return self._routes.find(value.decode("latin-1"), head.target)
+        return self._routes.find("", head.target)
 
     def _ended(self, exchange: Exchange) -> None:
         self._open -= 1

@@ -15,6 +15,7 @@ from gateway.config import BreakerConfig, LimitsConfig, RetryConfig
 from gateway.exchange import Exchange, RequestHead
 from gateway.metrics import FIRST_BYTE_BUCKETS, Metrics
 from gateway.open_websockets import OpenWebSockets
+from gateway.routes import Routes
 from gateway.server import Gateway
 from gateway.sides import SilentSide
 from tests.gateway.environment_fake import Environment, FunctionUrl, leave_it, open_socket
@@ -142,7 +143,7 @@ async def test_what_says_nothing_of_its_cost_is_measured() -> None:
 
 async def test_a_path_without_a_function_is_counted_without_one() -> None:
     async with whole(url_of(Environment())) as it:
-        it.gateway._routes._by_host.clear()
+        it.gateway._routes = Routes(())
         assert (await it.get())[0] == 404
         seen = await ended(it, 1)
         assert seen["dialback_exchanges_total", "refused"] == 1

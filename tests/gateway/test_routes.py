@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.routes import Route, RouteFault, Routes
+from gateway.routes import HOSTS_KNOWN, Route, RouteFault, Routes
 
-TABLE = Routes(
-    [
-        Route("site"),
-        Route("api", "/api"),
-        Route("orders", "/api/orders/"),
-        Route("shop", "/", "shop.example.com"),
-        Route("cart", "/cart", "shop.example.com"),
-        Route("tenants", "/", "*.tenants.example.com"),
-        Route("spaced", "/a%20b"),
-        Route("local", "/", "localhost"),
-    ]
+
+def table_of(*routes: Route) -> Routes[str]:
+    """Leads to functions' names."""
+    return Routes((route, route.function) for route in routes)
+
+
+TABLE = table_of(
+    Route("site"),
+    Route("api", "/api"),
+    Route("orders", "/api/orders/"),
+    Route("shop", "/", "shop.example.com"),
+    Route("cart", "/cart", "shop.example.com"),
+    Route("tenants", "/", "*.tenants.example.com"),
+    Route("spaced", "/a%20b"),
+    Route("local", "/", "localhost"),
 )
-
-
-def name_of(route: Route | None) -> str | None:
-    """Its function's."""
-    return None if route is None else route.function
 
 
 @pytest.mark.parametrize(
@@ -53,23 +52,23 @@ def name_of(route: Route | None) -> str | None:
     ],
 )
 def test_longest_path_on_the_nearest_host_wins(host: str, target: bytes, function: str) -> None:
-    assert name_of(TABLE.find(host, target)) == function
+    assert TABLE.find(host, target) == function
 
 
 def test_a_host_without_a_matching_path_falls_back_to_routes_of_any_host() -> None:
-    table = Routes([Route("cart", "/cart", "shop.example.com"), Route("rest")])
-    assert name_of(table.find("shop.example.com", b"/other")) == "rest"
+    table = table_of(Route("cart", "/cart", "shop.example.com"), Route("rest"))
+    assert table.find("shop.example.com", b"/other") == "rest"
 
 
 def test_nothing_matches() -> None:
-    table = Routes([Route("api", "/api"), Route("shop", "/", "shop.example.com")])
+    table = table_of(Route("api", "/api"), Route("shop", "/", "shop.example.com"))
     assert table.find("example.com", b"/") is None
-    assert Routes([]).find("example.com", b"/") is None
+    assert table_of().find("example.com", b"/") is None
 
 
 def test_options_for_the_whole_server_belongs_to_the_route_of_the_whole_host() -> None:
-    table = Routes([Route("shop", "/", "shop.example.com"), Route("api", "/api")])
-    assert name_of(table.find("shop.example.com", b"*")) == "shop"
+    table = table_of(Route("shop", "/", "shop.example.com"), Route("api", "/api"))
+    assert table.find("shop.example.com", b"*") == "shop"
     assert table.find("example.com", b"*") is None
 
 
@@ -88,9 +87,17 @@ def test_hosts_that_cannot_match_are_refused(host: str) -> None:
 
 
 def test_a_path_that_only_begins_like_ours_is_free() -> None:
-    assert name_of(Routes([Route("f", "/_dialbackup")]).find("", b"/_dialbackup/x")) == "f"
+    assert table_of(Route("f", "/_dialbackup")).find("", b"/_dialbackup/x") == "f"
 
 
 def test_two_routes_for_the_same_requests_are_refused() -> None:
     with pytest.raises(RouteFault, match="two routes have path '/a' and host 'h.de'"):
-        Routes([Route("f", "/a", "H.de"), Route("g", "/a/", "h.de")])
+        table_of(Route("f", "/a", "H.de"), Route("g", "/a/", "h.de"))
+
+
+def test_ever_new_hosts_find_their_way_and_are_forgotten() -> None:
+    for number in range(2 * HOSTS_KNOWN):
+        assert TABLE.find(f"h{number}.tenants.example.com", b"/") == "tenants"
+        assert TABLE.find(f"h{number}.example.com", b"/api") == "api"
+    assert TABLE._paths_of.cache_info().currsize == HOSTS_KNOWN
+    assert TABLE.find("shop.example.com", b"/cart") == "cart"
