@@ -22,6 +22,7 @@ from gateway.errors import Problem, RequestRefused
 from gateway.leave_probe import LeaveProbe
 from gateway.limits import HttpLimits
 from gateway.open_websockets import OpenWebSockets
+from gateway.outgoing import Outgoing, Turn
 from gateway.parse_error import problem_of
 from gateway.received_request import Front, ReceivedRequest
 from gateway.sides import RequestHead
@@ -48,6 +49,8 @@ class Listener(Protocol):
         """Those that connections have become."""
 
     @property
+    def turn(self) -> Turn: ...
+    @property
     def count(self) -> int: ...
 
 
@@ -55,17 +58,18 @@ class ClientConnection(asyncio.Protocol):
     """Begins when a client connects; ends when its socket does, or when the socket is handed to another protocol."""
 
     __slots__ = (
-        "transport", "peer", "port", "scheme", "current", "failure", "is_surplus", "is_writing_paused", "known",
-        "_server",
-        "_front", "_limits", "_loop", "_parser", "_waiting", "_newest", "_seen", "_idle", "_is_deaf", "_is_over",
-        "_is_upgrading", "_came_early", "_is_body_full", "_is_queue_full", "_probe", "_head_timer", "_idle_timer",
-        "_idle_since", "_end_timer", "_free", "__weakref__",
+        "transport", "outgoing", "peer", "port", "scheme", "current", "failure", "is_surplus", "is_writing_paused",
+        "known", "_server", "_front", "_limits", "_loop", "_parser", "_waiting", "_newest", "_seen", "_idle",
+        "_is_deaf", "_is_over", "_is_upgrading", "_came_early", "_is_body_full", "_is_queue_full", "_probe",
+        "_head_timer", "_idle_timer", "_idle_since", "_end_timer", "_free", "__weakref__",
     )  # fmt: skip
 
     def __init__(self, server: Listener, front: Front, limits: HttpLimits) -> None:
         loop = asyncio.get_running_loop()
         self.transport: asyncio.Transport | None = None
         """None: before and after."""
+        self.outgoing: Outgoing
+        """The way to the client, from `connection_made` on: nothing is written but through it."""
         self.peer = ("", 0)
         """The client's address and port, as the socket has them."""
         self.port = 0
@@ -118,6 +122,7 @@ class ClientConnection(asyncio.Protocol):
         """Bound what a stalled client can make us hold: our buffer, and the kernel's."""
         stream = self.transport = cast(asyncio.Transport, transport)
         limits, server = self._limits, self._server
+        self.outgoing = Outgoing(stream, server.turn)
         server.connections.add(self)
         self.is_surplus = server.count > limits.max_connections
         if self.is_surplus:
@@ -225,6 +230,7 @@ class ClientConnection(asyncio.Protocol):
         self.current = None
         self._is_over = self._is_deaf = True
         self._waiting.clear()
+        self.outgoing.flush()
         transport = self.transport
         if transport is None or transport.is_closing():
             self._close()
@@ -256,7 +262,8 @@ class ClientConnection(asyncio.Protocol):
             raise ConnectionResetError("client left")
         if self._came_early:
             raise RequestRefused(Problem("bad-request", "Bytes came before the upgrade was accepted."))
-        transport.write(head)
+        self.outgoing.write(head)
+        self.outgoing.flush()
         self._forget()
         self.current = None
         transport.set_protocol(protocol)
@@ -278,6 +285,7 @@ class ClientConnection(asyncio.Protocol):
         """What was written leaves, and nothing else happens here."""
         self._is_over = self._is_deaf = True
         if self.transport is not None:
+            self.outgoing.flush()
             self.transport.close()
 
     async def shutdown(self, timeout: float | None) -> None:

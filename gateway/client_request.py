@@ -85,20 +85,20 @@ class ClientRequest(ResponseWriter):
     """
 
     __slots__ = (
-        "exchange", "_front", "_connection", "_content", "_destination", "_deadlines", "_opening", "_is_unwanted",
-        "_undrained", "_drain_timer", "_terms", "_asks_upgrade",
+        "exchange", "_front", "_loop", "_connection", "_content", "_destination", "_deadlines", "_opening",
+        "_is_unwanted", "_undrained", "_drain_timer", "_terms", "_asks_upgrade",
     )  # fmt: skip
 
-    def __init__(self, front: Front, request: ReceivedRequest, head: RequestHead, transport: asyncio.Transport) -> None:
+    def __init__(self, front: Front, request: ReceivedRequest, head: RequestHead) -> None:
         self.exchange = Exchange(head, self) if head.websocket is None else WebSocketExchange(head, self)
         message = request.message
         # After an upgrade that is ignored, or refused, nothing more is read: what was pipelined is lost in llhttp.
         self._asks_upgrade = request.asks_upgrade
         keep_alive = not (message.should_close or self._asks_upgrade)
-        loop = asyncio.get_running_loop()
-        super().__init__(transport, loop, self.exchange.id.hex(), head.version != "1.0", keep_alive)
+        super().__init__(request.connection.outgoing, self.exchange.id.hex(), head.version != "1.0", keep_alive)
         self.awaits_continue = head.expects_continue
         self._front = front
+        self._loop = asyncio.get_running_loop()
         self._connection = request.connection
         self.is_paused = request.connection.is_writing_paused
         self._content = request.content
@@ -179,9 +179,8 @@ class ClientRequest(ResponseWriter):
         if self.compressor is not None:
             self.compressor.close()
         self._let_go()
-        self.flush()
         connection = self._connection
-        if connection.transport is None or self._transport.is_closing():
+        if connection.transport is None or connection.transport.is_closing():
             connection.finish(linger=False)
         elif not self._content.is_eof():
             if self.keep_alive:
@@ -240,7 +239,7 @@ class ClientRequest(ResponseWriter):
     @property
     def unsent(self) -> int:
         """Bytes that the client has not taken."""
-        return self._transport.get_write_buffer_size()
+        return self._outgoing.unsent
 
     def held_back(self) -> None:
         """Only a write makes a client's kernel say that nobody is there any more, when what was not sent yet keeps its

@@ -10,6 +10,7 @@ import asyncio
 from gateway.client_connection import ClientConnection
 from gateway.limits import HttpLimits
 from gateway.open_websockets import OpenWebSockets
+from gateway.outgoing import Turn
 from gateway.received_request import Front
 
 
@@ -22,6 +23,7 @@ class ClientServer:
         self.connections: set[ClientConnection] = set()
         """Those whose socket is theirs: not those that became links or WebSockets."""
         self.websockets = OpenWebSockets()
+        self.turn = Turn()
 
     @property
     def count(self) -> int:

@@ -6,7 +6,6 @@ Knows HTTP and the exchange; of functions only that a route finds a pool with pl
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -70,8 +69,7 @@ class Ingress:
     def serve(self, request: ReceivedRequest) -> None:
         """Judge it, and begin its exchange; or answer it."""
         connection = request.connection
-        transport = connection.transport
-        if transport is None or transport.is_closing():
+        if connection.transport is None or connection.transport.is_closing():
             return connection.finish(linger=False)
         try:
             head = read_request_head(request, self.limits, self._forwarding)
@@ -86,7 +84,7 @@ class Ingress:
         except GatewayError as error:
             self.refuse(connection, error.problem, request.message.method == "HEAD")
         else:
-            ClientRequest(self, request, head, transport).begin()
+            ClientRequest(self, request, head).begin()
 
     def _serve_internal(self, request: ReceivedRequest, path: bytes) -> None:
         while path not in self._internal:
@@ -111,8 +109,7 @@ class Ingress:
         """Answer what never became an exchange, say so in the log at a bounded rate, and close."""
         if connection.transport is not None:
             request_id = IDS.next().hex()
-            loop = asyncio.get_running_loop()
-            writer = ResponseWriter(connection.transport, loop, request_id, is_http11=True, keep_alive=False)
+            writer = ResponseWriter(connection.outgoing, request_id, is_http11=True, keep_alive=False)
             writer.problem(problem, is_head_request)
             self._refusals.refused(problem, connection.peer[0], request_id)
         connection.finish(linger=True)

@@ -1,12 +1,11 @@
-"""Responses as bytes on a client's connection: heads, chunks, trailers, problem documents, straight to the transport.
+"""Responses as bytes on a client's connection: heads, chunks, trailers, problem documents.
 
-The writing half of `ClientSide`. Knows HTTP/1.1's framing (RFC 9112) and one transport; nothing of exchanges,
+The writing half of `ClientSide`. Knows HTTP/1.1's framing (RFC 9112) and the way to one client; nothing of exchanges,
 streams or tasks.
 """
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import struct
 import time
@@ -17,6 +16,7 @@ from typing import Final
 
 from gateway.compressors import Compressor
 from gateway.errors import CONTENT_TYPE, Problem
+from gateway.outgoing import Outgoing, Piece
 from gateway.response_head import ResponseHead
 from protocol.frames import Headers
 
@@ -52,38 +52,27 @@ DATE: Final = HttpDate()
 
 
 class ResponseWriter:
-    """One response on one connection: begins with the request, ends when its last byte was given to the transport.
+    """One response on one connection: begins with the request, ends when its last byte is on its way.
 
     A head waits for the body's first piece, or else for the end of the loop's turn: most responses are one write.
     """
 
     __slots__ = (
-        "_transport",
-        "_loop",
+        "_outgoing",
         "_request_id",
         "_is_http11",
         "_framing",
-        "_held",
         "keep_alive",
         "awaits_continue",
         "is_paused",
         "compressor",
     )
 
-    def __init__(
-        self,
-        transport: asyncio.Transport,
-        loop: asyncio.AbstractEventLoop,
-        request_id: str,
-        is_http11: bool,
-        keep_alive: bool,
-    ) -> None:
-        self._transport = transport
-        self._loop = loop
+    def __init__(self, outgoing: Outgoing, request_id: str, is_http11: bool, keep_alive: bool) -> None:
+        self._outgoing = outgoing
         self._request_id = request_id.encode("ascii")
         self._is_http11 = is_http11
         self._framing = Framing.NONE
-        self._held = b""
         self.keep_alive = keep_alive
         """Another request may follow on the connection; settled when the head is written."""
         self.awaits_continue = False
@@ -97,19 +86,19 @@ class ResponseWriter:
     def informational(self, status: int, headers: Headers) -> None:
         """An interim response, to those who know them (RFC 9110, section 15.2)."""
         if self._is_http11:
-            self._write(b"".join((_status_line(status), *_lines(headers), b"\r\n")))
+            self._outgoing.write(_status_line(status), *_lines(headers), b"\r\n")
 
     def continue_(self) -> None:
         """100 Continue."""
         self.awaits_continue = False
-        self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._outgoing.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def head(self, head: ResponseHead, end: bool, body: bytes | bytearray | memoryview = b"") -> None:
+    def head(self, head: ResponseHead, end: bool, body: Piece = b"") -> None:
         """The final head, and in one write with it the whole body, where `body` is not empty. `end`: nothing
         follows."""
         if self.awaits_continue:
             self.keep_alive = False
-        parts = [_status_line(head.status)]
+        parts: list[Piece] = [_status_line(head.status)]
         framing = self._frame(head, end and not body)
         names = set()
         for name, value in head.headers:
@@ -129,45 +118,26 @@ class ResponseWriter:
         elif not self._is_http11:
             parts.append(b"connection: keep-alive\r\n")
         parts.append(b"\r\n")
-        self._held = b"".join(parts)
         if body:
-            self.data(body, end)
-        elif end:
-            self.flush()
+            parts += self._framed(body, end)
+        if end:
+            self._outgoing.write(*parts)
         else:
-            self._loop.call_soon(self.flush)
+            self._outgoing.hold(b"".join(parts))
 
-    def data(self, payload: bytes | bytearray | memoryview, end: bool) -> None:
+    def data(self, payload: Piece, end: bool) -> None:
         """A piece of the body, written before this returns; `payload` may be a view of a buffer that is used again."""
-        if self.compressor is not None:
-            payload = self.compressor.encode(payload, end)
-        size = len(payload)
-        head, self._held = self._held, b""
-        if self._framing is not Framing.CHUNKED:
-            written = b"".join((head, payload)) if head else bytes(payload)
-        elif size:
-            written = b"".join((head, b"%x\r\n" % size, payload, b"\r\n0\r\n\r\n" if end else b"\r\n"))
-        else:  # a chunk of no bytes would be the last
-            written = head + LAST_CHUNK if end else head
-        if written:
-            self._write(written)
+        pieces = self._framed(payload, end)
+        if pieces:
+            self._outgoing.write(*pieces)
 
     def end(self, trailers: Headers) -> None:
         """The end; only chunked bodies can have trailers, elsewhere they are dropped (RFC 9110, section 6.5.1)."""
         if self.compressor is not None:
             rest, self.compressor = self.compressor.encode(b"", True), None
             self.data(rest, False)
-        head, self._held = self._held, b""
         if self._framing is Framing.CHUNKED:
-            self._write(b"".join((head, b"0\r\n", *_lines(trailers), b"\r\n")))
-        elif head:
-            self._write(head)
-
-    def flush(self) -> None:
-        """Write a head that still waits."""
-        if self._held:
-            held, self._held = self._held, b""
-            self._write(held)
+            self._outgoing.write(b"0\r\n", *_lines(trailers), b"\r\n")
 
     def problem(self, problem: Problem, is_head_request: bool = False) -> None:
         """A whole response that says what is wrong."""
@@ -183,11 +153,23 @@ class ResponseWriter:
     def abort(self) -> None:
         """Cut the connection. Where only its end would end the body, by a reset, since a plain end would look clean."""
         self.keep_alive = False
-        self.flush()
-        if self._framing is Framing.CLOSE and not self._transport.is_closing():
-            connection = self._transport.get_extra_info("socket")
+        transport = self._outgoing.transport
+        self._outgoing.flush()
+        if self._framing is Framing.CLOSE and not transport.is_closing():
+            connection = transport.get_extra_info("socket")
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-        self._transport.abort()
+        transport.abort()
+
+    def _framed(self, payload: Piece, end: bool) -> tuple[Piece, ...]:
+        """A piece of the body as it is written."""
+        if self.compressor is not None:
+            payload = self.compressor.encode(payload, end)
+        size = len(payload)
+        if self._framing is not Framing.CHUNKED:
+            return (payload,) if size else ()
+        if size:
+            return b"%x\r\n" % size, payload, b"\r\n0\r\n\r\n" if end else b"\r\n"
+        return (LAST_CHUNK,) if end else ()  # a chunk of no bytes would be the last
 
     def _frame(self, head: ResponseHead, end: bool) -> bytes:
         """Choose the framing; return the fields that say it."""
@@ -204,12 +186,6 @@ class ResponseWriter:
         self._framing = Framing.CLOSE
         self.keep_alive = False
         return b""
-
-    def _write(self, data: bytes) -> None:
-        # A client that has left is told of by connection_lost; until then asyncio would log each write as a mistake
-        # of ours.
-        if not self._transport.is_closing():
-            self._transport.write(data)
 
 
 def head_bytes(status: int, headers: Headers) -> bytes:

@@ -47,7 +47,7 @@ def reply(request: ReceivedRequest, status: int, headers: Headers = (), body: by
     connection = request.connection
     if connection.transport is not None:
         fields = (*headers, (b"content-length", b"%d" % len(body)), (b"connection", b"close"))
-        connection.transport.write(head_bytes(status, fields) + body)
+        connection.outgoing.write(head_bytes(status, fields) + body)
         connection.finish(linger=True)
 
 

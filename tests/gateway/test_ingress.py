@@ -11,6 +11,7 @@ import pytest
 from gateway.client_connection import MAX_PIPELINED
 from gateway.exchange import Exchange, RequestHead
 from gateway.limits import HttpLimits
+from gateway.outgoing import Outgoing, Turn
 from gateway.response_head import ResponseHead
 from gateway.response_writer import ResponseWriter
 from protocol.frames import Headers
@@ -168,7 +169,7 @@ class Written(asyncio.Transport):
 
 async def test_a_small_response_is_one_write() -> None:
     transport = Written()
-    writer = ResponseWriter(transport, asyncio.get_running_loop(), "1" * 32, is_http11=True, keep_alive=True)
+    writer = ResponseWriter(Outgoing(transport, Turn()), "1" * 32, is_http11=True, keep_alive=True)
     writer.head(ResponseHead(200, [], None, False), False)
     assert transport.writes == []
     writer.data(b"hello", True)
@@ -180,7 +181,7 @@ async def test_a_small_response_is_one_write() -> None:
 
 async def test_a_head_leaves_at_the_end_of_the_turn() -> None:
     transport = Written()
-    writer = ResponseWriter(transport, asyncio.get_running_loop(), "1" * 32, is_http11=True, keep_alive=True)
+    writer = ResponseWriter(Outgoing(transport, Turn()), "1" * 32, is_http11=True, keep_alive=True)
     writer.head(ResponseHead(200, [], 5, False), False)
     await asyncio.sleep(0)
     writer.data(memoryview(bytearray(b"hello")), True)
@@ -221,7 +222,7 @@ async def test_a_response_that_came_whole_is_the_same_bytes(line: bytes, status:
 
 async def test_a_response_that_came_whole_is_one_write() -> None:
     transport = Written()
-    writer = ResponseWriter(transport, asyncio.get_running_loop(), "1" * 32, is_http11=True, keep_alive=True)
+    writer = ResponseWriter(Outgoing(transport, Turn()), "1" * 32, is_http11=True, keep_alive=True)
     buffer = bytearray(b"hello")
     writer.head(ResponseHead(200, [], None, False), True, memoryview(buffer))
     buffer[:] = b"wrong"
