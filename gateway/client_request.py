@@ -32,6 +32,7 @@ from gateway.wheel import Wheel
 from protocol.frames import Headers
 
 LOG: Final = logging.getLogger("dialback.http")
+NO_ROUTE: Final = Terms()  # of a request before it has one, and of one that gets none
 
 
 class FunctionPool(Protocol):
@@ -85,7 +86,7 @@ class ClientRequest(ResponseWriter):
     """
 
     __slots__ = (
-        "exchange", "_front", "_loop", "_connection", "_content", "_destination", "_deadlines", "_opening",
+        "exchange", "_front", "_connection", "_content", "_destination", "_deadlines", "_opening",
         "_is_unwanted", "_undrained", "_drain_timer", "_terms", "_asks_upgrade",
     )  # fmt: skip
 
@@ -98,7 +99,6 @@ class ClientRequest(ResponseWriter):
         super().__init__(request.connection.outgoing, self.exchange.id.hex(), head.version != "1.0", keep_alive)
         self.awaits_continue = head.expects_continue
         self._front = front
-        self._loop = asyncio.get_running_loop()
         self._connection = request.connection
         self.is_paused = request.connection.is_writing_paused
         self._content = request.content
@@ -108,7 +108,7 @@ class ClientRequest(ResponseWriter):
         self._is_unwanted = False  # what still comes of the body is nobody's
         self._undrained = front.limits.drain_bytes
         self._drain_timer: asyncio.TimerHandle | None = None  # from the response's end to the body's
-        self._terms = Terms()
+        self._terms = NO_ROUTE
 
     def begin(self) -> None:
         """To the stream, if a place is free."""
@@ -171,7 +171,7 @@ class ClientRequest(ResponseWriter):
 
     def returned(self) -> None:
         """The exchange needs another stream: how often is the pool's business."""
-        self._loop.call_soon(self._open_again)
+        asyncio.get_running_loop().call_soon(self._open_again)
 
     def ended(self) -> None:
         """The exchange is over, or goes on without this side: leave the connection ready for the next request, or say
@@ -184,7 +184,8 @@ class ClientRequest(ResponseWriter):
             connection.finish(linger=False)
         elif not self._content.is_eof():
             if self.keep_alive:
-                self._drain_timer = self._loop.call_later(self._front.limits.drain, self._drained_too_long)
+                loop = asyncio.get_running_loop()
+                self._drain_timer = loop.call_later(self._front.limits.drain, self._drained_too_long)
                 self._is_unwanted = True
                 self._drain()
             else:
@@ -303,7 +304,7 @@ class ClientRequest(ResponseWriter):
 
     def _wait_for_place(self) -> None:
         assert self._destination is not None, "it had one when it was admitted"
-        self._opening = self._loop.create_task(self._wait(self._destination.pool))
+        self._opening = asyncio.create_task(self._wait(self._destination.pool))
         self._opening.add_done_callback(self._stopped_waiting)
 
     def _stopped_waiting(self, opening: asyncio.Task[None]) -> None:
@@ -377,7 +378,7 @@ class ClientRequest(ResponseWriter):
         if self._opening is not None and self._opening is not asyncio.current_task():
             self._opening.cancel()
         if self._deadlines is not None:
-            self._deadlines.close()
+            self._deadlines.cancel()
 
     def _mistake(self) -> None:
         LOG.exception("request %s: the gateway's own mistake", self.exchange.id.hex())

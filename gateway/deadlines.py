@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from gateway.exchange import Exchange
 from gateway.terms import Terms
-from gateway.wheel import Wheel
+from gateway.wheel import Due, Wheel
 
 RATE_SPAN: Final = 10.0  # seconds over which an upload's rate is taken, and which it has at first
 LOOKS: Final = 4  # in each idle time: an end is late by a quarter at most
@@ -31,16 +31,17 @@ class Watched(Protocol):
     def client_gone(self, reason: str) -> None: ...
 
 
-class Deadlines:
-    """Begin with the exchange, end with `close`."""
+class Deadlines(Due):
+    """Begin with the exchange, end with `cancel`."""
 
     __slots__ = (
-        "_exchange", "_first", "_watched", "_terms", "_rate", "_wheel", "_timer", "_opened", "_request", "_request_at",
+        "_exchange", "_first", "_watched", "_terms", "_rate", "_wheel", "_opened", "_request", "_request_at",
         "_response", "_response_at", "_rate_bytes", "_rate_at",
     )  # fmt: skip
 
     def __init__(self, exchange: Exchange, watched: Watched, terms: Terms, rate: float, wheel: Wheel) -> None:
         """`rate`: bytes a second of request body, at the least, until the response begins; 0: any."""
+        super().__init__()
         self._exchange = exchange
         self._watched = watched
         self._terms = terms
@@ -55,17 +56,14 @@ class Deadlines:
         if exchange.head.has_body:
             first = min(first, terms.request_idle / LOOKS, RATE_SPAN / LOOKS)
         self._first = max(first, SHORTEST)
-        self._timer = self._wheel.call_later(self._first, self._look)
+        wheel.call_later(self._first, self)
 
     def opened(self) -> None:
         """The exchange has a stream: the function's time begins, anew with each stream."""
         self._opened = self._request_at = self._rate_at = time.monotonic()
 
-    def close(self) -> None:
-        """Idempotent."""
-        self._timer.cancel()
-
-    def _look(self) -> None:
+    def due(self) -> None:
+        """Look whether anything is late, or when to look again."""
         exchange = self._exchange
         if exchange.is_ended:
             return
@@ -114,7 +112,7 @@ class Deadlines:
         exchange, terms = self._exchange, self._terms
         due = exchange.began + terms.exchange - now
         if self._opened is None:
-            self._timer = self._wheel.call_later(max(min(due, self._first), SHORTEST), self._look)
+            self._wheel.call_later(max(min(due, self._first), SHORTEST), self)
             return
         if not exchange.has_response_begun:
             due = min(due, self._request_at + terms.response_start - now)
@@ -123,4 +121,4 @@ class Deadlines:
             if self._rate and not exchange.has_response_begun:
                 due = min(due, RATE_SPAN / LOOKS)
         due = min(due, terms.response_idle / LOOKS)
-        self._timer = self._wheel.call_later(max(due, SHORTEST), self._look)
+        self._wheel.call_later(max(due, SHORTEST), self)

@@ -39,7 +39,7 @@ class ResponseRefused(Exception):
     """The function's response cannot be sent; the text says why and holds nothing of it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which would make it twice as dear
 class ResponseHead:
     """A head that may be sent as it is; lives from the frame that brought it to the client's socket."""
 
@@ -109,9 +109,12 @@ def _lowered(name: bytes) -> bytes | None:
 
 
 def _without_length(fields: list[Pair]) -> tuple[list[Pair], int | None]:
-    lengths = {value.strip() for name, value in fields if name == b"content-length"}
-    if not lengths:
+    said: bytes | None = None
+    for name, value in fields:
+        if name == b"content-length":
+            if not DIGITS.fullmatch(value := value.strip()) or said not in (None, value):
+                raise ResponseRefused("content-length is not one number")
+            said = value
+    if said is None:
         return fields, None
-    if len(lengths) > 1 or not DIGITS.fullmatch(text := lengths.pop()):
-        raise ResponseRefused("content-length is not one number")
-    return [field for field in fields if field[0] != b"content-length"], int(text)
+    return [field for field in fields if field[0] != b"content-length"], int(said)

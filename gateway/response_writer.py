@@ -35,17 +35,18 @@ class Framing(Enum):
 
 
 class HttpDate:
-    """The Date field's value, made once a second; lives as long as the process."""
+    """The Date field, made once a second; lives as long as the process."""
 
     def __init__(self) -> None:
         self._second = 0
-        self._value = b""
+        self._line = b""
 
-    def __bytes__(self) -> bytes:
+    def line(self) -> bytes:
+        """With its name and its end."""
         second = int(time.time())
         if second != self._second:
-            self._second, self._value = second, formatdate(second, usegmt=True).encode()
-        return self._value
+            self._second, self._line = second, b"date: %b\r\n" % formatdate(second, usegmt=True).encode()
+        return self._line
 
 
 DATE: Final = HttpDate()
@@ -100,17 +101,20 @@ class ResponseWriter:
             self.keep_alive = False
         parts: list[Piece] = [_status_line(head.status)]
         framing = self._frame(head, end and not body)
-        names = set()
+        has_date = has_id = False
         for name, value in head.headers:
-            if name == b"date" and name in names:
-                continue
-            if name == b"trailer" and self._framing is not Framing.CHUNKED:
+            if name == b"date":
+                if has_date:
+                    continue
+                has_date = True
+            elif name == b"x-request-id":
+                has_id = True
+            elif name == b"trailer" and self._framing is not Framing.CHUNKED:
                 continue  # what it announces would be dropped
-            names.add(name)
             parts += (name, b": ", value, b"\r\n")
-        if b"date" not in names:
-            parts += (b"date: ", bytes(DATE), b"\r\n")
-        if b"x-request-id" not in names:
+        if not has_date:
+            parts.append(DATE.line())
+        if not has_id:
             parts += (b"x-request-id: ", self._request_id, b"\r\n")
         parts.append(framing)
         if not self.keep_alive:
@@ -190,7 +194,7 @@ class ResponseWriter:
 
 def head_bytes(status: int, headers: Headers) -> bytes:
     """A head outside an exchange, with Date."""
-    return b"".join((_status_line(status), b"date: ", bytes(DATE), b"\r\n", *_lines(headers), b"\r\n"))
+    return b"".join((_status_line(status), DATE.line(), *_lines(headers), b"\r\n"))
 
 
 def _status_line(status: int) -> bytes:

@@ -7,7 +7,6 @@ Knows a loop's clock and callbacks.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Final
 
 COARSE: Final = 1.0  # seconds by which a call may be late
@@ -15,13 +14,16 @@ LEAST: Final = 4.0  # seconds from which on that does not matter; what is due so
 
 
 class Due:
-    """A call that is to come, once. Ends with it, or with `cancel`."""
+    """What is called when its time has come, each time that a wheel was told to. Ends with `cancel`."""
 
-    __slots__ = ("_callback", "_held_by")
+    __slots__ = ("_held_by",)
 
-    def __init__(self, callback: Callable[[], None]) -> None:
-        self._callback = callback
+    def __init__(self) -> None:
         self._held_by: set[Due] | asyncio.TimerHandle | None = None
+
+    def due(self) -> None:
+        """It is time."""
+        raise NotImplementedError
 
     def cancel(self) -> None:
         """Idempotent, and void when the call has come."""
@@ -32,11 +34,12 @@ class Due:
             held_by.cancel()
 
     def come(self) -> None:
-        """It is time."""
+        """The wheel's word that it is time."""
         self._held_by = None
-        self._callback()
+        self.due()
 
     def hold(self, by: set[Due] | asyncio.TimerHandle) -> None:
+        """The wheel's: where it is until then."""
         self._held_by = by
 
 
@@ -46,13 +49,13 @@ class Wheel:
     def __init__(self) -> None:
         self._seconds: dict[int, set[Due]] = {}
 
-    def call_later(self, delay: float, callback: Callable[[], None]) -> Due:
-        """Call in `delay` seconds, late by `COARSE` at most where that is `LEAST` or more."""
+    def call_later(self, delay: float, due: Due) -> None:
+        """Call what waits for nothing else in `delay` seconds, late by `COARSE` at most where that is `LEAST` or
+        more."""
         loop = asyncio.get_running_loop()
-        due = Due(callback)
         if delay < LEAST:
             due.hold(loop.call_later(delay, due.come))
-            return due
+            return
         second = int((loop.time() + delay) / COARSE) + 1
         together = self._seconds.get(second)
         if together is None:
@@ -60,7 +63,6 @@ class Wheel:
             loop.call_at(second * COARSE, self._come, second)
         together.add(due)
         due.hold(together)
-        return due
 
     def _come(self, second: int) -> None:
         together = self._seconds.pop(second)
