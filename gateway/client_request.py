@@ -379,6 +379,7 @@ class ClientRequest(ResponseWriter):
             self._opening.cancel()
         if self._deadlines is not None:
             self._deadlines.cancel()
+            self._deadlines = None
 
     def _mistake(self) -> None:
         LOG.exception("request %s: the gateway's own mistake", self.exchange.id.hex())

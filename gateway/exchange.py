@@ -15,7 +15,7 @@ from gateway.errors import GivenBack, Problem
 from gateway.machine import MACHINE, STATES, TABLE, TERMINAL
 from gateway.request_id import IDS
 from gateway.response_head import ONLY_IN_FINAL_HEADS, ResponseRefused, clean_fields, judge_response
-from gateway.sides import ClientSide, RequestHead, StreamSide
+from gateway.sides import ClientSide, RequestHead, SilentSide, StreamSide
 from protocol.frames import Code, Headers
 
 __all__ = ["MACHINE", "STATES", "TABLE", "TERMINAL", "ClientSide", "Exchange", "RequestHead", "StreamSide"]
@@ -31,6 +31,8 @@ PROBLEM_OF_CODE: Final[dict[Code, str]] = {
     Code.SHUTDOWN: "function-lost",
     Code.LOST: "function-lost",
 }
+
+NOBODY: Final = SilentSide()
 
 
 class Exchange:
@@ -393,4 +395,5 @@ class Exchange:
         listeners, self._listeners = self._listeners, []
         for listener in listeners:
             listener(self)
-        self.client.ended()
+        client, self.client, self.stream = self.client, NOBODY, None  # who know it: else only a collector frees them
+        client.ended()

@@ -475,9 +475,10 @@ def test_a_function_that_stops_reading(state: str, after: str) -> None:
 )
 def test_a_client_that_leaves(state: str) -> None:
     exchange, record = exchange_in(state)
+    cancelled = ["cancel CANCELLED"] if exchange.stream else []
     exchange.client_gone()
     assert exchange.state == "cancelled"
-    assert record.told == (["cancel CANCELLED"] if exchange.stream else []) + ["abort", "ended"]
+    assert record.told == [*cancelled, "abort", "ended"]
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import socket
@@ -361,3 +362,21 @@ async def test_tls(tmp_path: Path) -> None:
             async with session.get(url, ssl=trusting, headers={"Transfer-Encoding": "gzip, chunked"}) as response:
                 assert response.status == 501
     assert (await front.pool.opened.get()).exchange.head.scheme == "https"
+
+
+async def test_what_has_ended_is_not_left_to_the_garbage_collector() -> None:
+    async with listening(FakePool(answer(length=True))) as front:
+        client = await front.connect()
+        for body in (b"", b"1"):
+            request = b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+            gc.collect()
+            gc.disable()
+            try:
+                for _ in range(100):
+                    client.send(request)
+                    await client.reader.readuntil(b"\r\n\r\nok")
+                    await front.ended.get()
+                    await front.pool.opened.get()
+                assert gc.collect() < 100
+            finally:
+                gc.enable()
