@@ -7,6 +7,7 @@ line's fields are also attributes of its record, for structured logs; `event` is
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from json.encoder import encode_basestring_ascii as quoted
@@ -40,28 +41,9 @@ def log_exchange(exchange: Exchange) -> None:
         ACCESS.log(level, access_text(fields), extra={**fields, "event": EVENT})
 
 
-def access_fields(exchange: Exchange) -> dict[str, object]:
-    """What is said of an ended exchange; times in milliseconds, sizes in bytes of body. No response, no `ttfb_ms`."""
-    ended = exchange.ended_at or time.monotonic()
-    fields: dict[str, object] = {
-        "id": exchange.id.hex(),
-        "method": exchange.head.method.decode("ascii"),
-        "path": _path(exchange.head),
-        "function": exchange.function,
-        "status": exchange.status,
-        "state": exchange.state,
-        "bytes_in": exchange.bytes_in,
-        "bytes_out": exchange.bytes_out - exchange.bytes_saved,
-        "duration_ms": round((ended - exchange.began) * 1000, 1),
-        "reason": _printable(exchange.reason),
-    }
-    if exchange.head_at is not None:
-        fields["ttfb_ms"] = round((exchange.head_at - exchange.began) * 1000, 1)
-    return fields
-
-
 def access_json(exchange: Exchange) -> str:
-    """The fields as members of a JSON object; by hand, at a quarter of the price of `json.dumps`."""
+    """What is said of an ended exchange, as members of a JSON object; times in milliseconds, sizes in bytes of body. No
+    response, no `ttfb_ms`. By hand, at a quarter of the price of `json.dumps`."""
     began, head, head_at, status = exchange.began, exchange.head, exchange.head_at, exchange.status
     duration = ((exchange.ended_at or time.monotonic()) - began) * 1000
     first = f', "ttfb_ms": {(head_at - began) * 1000:.1f}' if head_at is not None else ""
@@ -72,6 +54,12 @@ def access_json(exchange: Exchange) -> str:
         f'"bytes_out": {exchange.bytes_out - exchange.bytes_saved}, "duration_ms": {duration:.1f}, '
         f'"reason": {quoted(_printable(exchange.reason))}{first}'
     )
+
+
+def access_fields(exchange: Exchange) -> dict[str, object]:
+    """The same as objects."""
+    fields: dict[str, object] = json.loads(f"{{{access_json(exchange)}}}")
+    return fields
 
 
 def access_text(fields: dict[str, object]) -> str:
