@@ -9,11 +9,11 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -47,8 +47,6 @@ class Metrics(Collector):
         """`websockets`: the clients'."""
         self._pools = pools
         self._websockets = websockets
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
         self._began = time.time()
         self._tallies: defaultdict[str, Tally] = defaultdict(Tally)  # by function
         self._dials: defaultdict[str, int] = defaultdict(int)  # by outcome
@@ -71,15 +69,11 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """All that is known; prometheus_client calls it."""
         yield from self._of_pools()
-        yield from self._of_exchanges_and_dials()
-
-    def describe(self) -> Iterable[Metric]:
-        """Nothing is known before it is asked for."""
-        return ()
+        yield from self._counted()
 
     def exposition(self) -> bytes:
         """The whole text."""
-        return generate_latest(self._registry)
+        return generate_latest(self)
 
     # inside
 
@@ -131,7 +125,7 @@ class Metrics(Collector):
         yield from (invocations, opened, billed, leased_for, idle)
         yield from (retries, circuit, openings, running, leased, streams, websockets, waiting, bound, affinity)
 
-    def _of_exchanges_and_dials(self) -> Iterator[Metric]:
+    def _counted(self) -> Iterator[Metric]:
         began = self._began
         ends = counter("exchanges", "Ended requests.", "state")
         received = counter("request_bytes", "Request bodies.")
