@@ -34,6 +34,7 @@ from protocol.gateway_session import GatewaySession
 
 log = structlog.get_logger("dialback.link")
 
+TIMER_STEP: Final = 0.001  # seconds
 PARKED_TIMEOUT: Final = 900.0  # seconds without a lease, after which the environment is taken for gone
 
 
@@ -74,7 +75,8 @@ class Link:
         self._socket: LinkSocket | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0  # on the session's clock
-        self._parked: asyncio.TimerHandle | None = None  # ends a link that gets no lease any more
+        self._parked: asyncio.TimerHandle | None = None  # looks whether a link gets no lease any more
+        self._parked_at = 0.0  # on the loop's clock, the last time
         self._flush: asyncio.Handle | None = None
         self._is_receiving = False
         self._heads: dict[int, ev.ResponseReceived] = {}  # whose whole bodies may be in what was read with them
@@ -232,29 +234,25 @@ class Link:
             self._flush.cancel()
             self._flush = None
         session = self.session
-        if session.has_frames_to_send:  # mostly not, when all that happened is that a chunk came
-            while self._socket is not None and (room := self._socket.room) > 0:
-                messages = session.frames_to_send(room, time.monotonic())
-                if not messages:
-                    break
-                self._socket.send(messages)
+        # Mostly there are none, when all that happened is that a chunk came.
+        while session.has_frames_to_send and self._socket is not None and (room := self._socket.room) > 0:
+            messages = session.frames_to_send(room, time.monotonic())
+            if not messages:
+                break
+            self._socket.send(messages)
         self._dispatch(session.pending_events())
         self._arm()
 
     def _arm(self) -> None:
         """One timer, at the session's next timeout. One that fires earlier stays: it looks again then."""
         at = self.session.next_timeout()
-        timer = self._timer
-        if at is None:
-            if timer is not None:
-                timer.cancel()
-                self._timer = None
-        elif timer is None or at < self._timer_at:
-            if timer is not None:
-                timer.cancel()
+        if at is not None and (self._timer is None or at < self._timer_at):
+            if self._timer is not None:
+                self._timer.cancel()
             self._timer_at = at
-            # Not `call_at`: a loop's clock need not be the session's.
-            self._timer = self._loop.call_later(at - time.monotonic(), self._timeout)
+            # Not `call_at`: a loop's clock need not be the session's, and uvloop's is behind by up to a step: a timer
+            # that has less to wait would fire in turn after turn.
+            self._timer = self._loop.call_later(max(at - time.monotonic(), TIMER_STEP), self._timeout)
 
     def _timeout(self) -> None:
         self._timer = None
@@ -263,7 +261,19 @@ class Link:
 
     def _expect_lease(self) -> None:
         """A parked link has no pings, so that nothing else would tell that its environment is no more."""
-        self._parked = self._loop.call_later(PARKED_TIMEOUT, self.end, "it was parked for too long")
+        self._parked_at = self._loop.time()
+        if self._parked is None:
+            self._parked = self._loop.call_later(PARKED_TIMEOUT, self._look_for_lease)
+
+    def _look_for_lease(self) -> None:
+        """It may have had some meanwhile: the timer is left to run."""
+        self._parked = None
+        if not self.session.is_leased:
+            left = self._parked_at + PARKED_TIMEOUT - self._loop.time()
+            if left > 0:
+                self._parked = self._loop.call_later(left, self._look_for_lease)
+            else:
+                self.end("it was parked for too long")
 
     # the end
 
@@ -353,9 +363,6 @@ class Link:
         self._owner.stream_ended(self, stream.exchange, time.monotonic() - stream.opened_at)
 
     def _on_offer(self, event: ev.LeaseOffered) -> None:
-        if self._parked is not None:
-            self._parked.cancel()
-            self._parked = None
         self._owner.lease_offered(self, event)
 
     def _on_parked(self, event: ev.Parked) -> None:

@@ -219,14 +219,16 @@ class Pool:
         """Start as many invocations as are needed beyond those that are on their way."""
         if self._is_stopped:
             return
-        if self.waiting and self._is_hopeless():
+        if (self._queue or self._rooms) and self._is_hopeless():
             self._queue.refuse_all(self.starts.breaker.problem)
             self._rooms.refuse(self.starts.breaker.problem, sought=True)
         needed = max(self._needed_by_queue() if self._queue else 0, self._needed_to_keep())
-        if self.forecast.may_wait and not self._is_draining:
+        if self._leases and self.forecast.may_wait and not self._is_draining:
             needed += self._leases.to_renew
-        needed += self._rooms.needed(self._parked)
-        self.starts.begin(needed - self.starts.on_their_way - self._queue.resting)
+        if self._rooms:
+            needed += self._rooms.needed(self._parked)
+        if (missing := needed - self.starts.on_their_way - self._queue.resting) > 0:
+            self.starts.begin(missing)
 
     # for the server
 
@@ -332,7 +334,7 @@ class Pool:
     def _is_hopeless(self, waiting: int = 0) -> bool:
         """No environment will take what waits: the circuit is open, or its one trial serves those who came before."""
         breaker = self.starts.breaker
-        if not self._leases.are_all_retired:
+        if breaker.circuit is Circuit.CLOSED or not self._leases.are_all_retired:
             return False
         if self.starts.coming:
             return breaker.circuit is Circuit.HALF_OPEN and waiting >= (self.forecast.places or 1)
@@ -354,7 +356,7 @@ class Pool:
 
     def _needed_to_keep(self) -> int:
         """For `min_leased`."""
-        if self._is_draining or not self.function.min_leased:
+        if not self.function.min_leased or self._is_draining:
             return 0
         rest = self._rests_until - self._loop.time()
         if rest > 0:

@@ -55,7 +55,8 @@ class Rooms:
         self._rested = rested
 
     def __bool__(self) -> bool:
-        return bool(self._rooms)
+        """There is something to see to."""
+        return bool(self._rooms or self._held)
 
     def __len__(self) -> int:
         """All who wait."""
