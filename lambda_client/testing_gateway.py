@@ -174,8 +174,8 @@ class GatewayEnd:
     def _handle(self, happened: list[events.Event]) -> None:
         for event in happened:
             if isinstance(event, events.LeaseOffered):
-                if self._waiting:
-                    self.open_waiting()
+                self.open_waiting()
+                if self._exchanges:  # which may have been opened as soon as the dial was accepted
                     self.session.grant(event.lease, self._linger, self._loop.time())
                 else:
                     self.session.decline(event.lease)
@@ -236,6 +236,7 @@ class MemorySocket:
     def _received(self, message: bytes) -> None:
         if self._listener is not None:
             self._listener.received(message)
+            self._listener.heard()
 
     def send(self, messages: list[bytes]) -> None:
         for message in messages:

@@ -17,6 +17,7 @@ from lambda_client import Request, RequestIdFilter, Response, SyncRequest, curre
 from lambda_client.body import SyncBody
 from lambda_client.fields import Headers, Query, parse_cookies
 from lambda_client.testing import TestClient
+from lambda_client.testing_gateway import GatewayEnd
 
 
 def ask(handler: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
@@ -286,3 +287,22 @@ def test_requests_at_once_are_not_mixed_up() -> None:
             asker.join()
     assert len({answer.text for answer in answers}) == 4
     assert all(answer.text == answer.headers["x-id"] for answer in answers)
+
+
+def test_a_request_that_is_opened_before_its_lease_was_looked_at_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other thread's word that one waits may come between a dial and the offer that came with it."""
+    attach = GatewayEnd.attach
+
+    def attach_and_open(end: GatewayEnd, *arguments: Any) -> None:
+        attach(end, *arguments)
+        end.open_waiting()
+
+    monkeypatch.setattr(GatewayEnd, "attach", attach_and_open)
+
+    @stream_handler
+    async def handler(request: Request) -> str:
+        return request.path
+
+    with TestClient(handler) as client:
+        assert client.request("GET", "/a").text == "/a"
+    assert not client._thread.is_alive(), "its invocation has ended"
