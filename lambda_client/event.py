@@ -37,11 +37,8 @@ def invitation_in(event: object) -> str | None:
     holder: Any = event
     if invitation.INVITATION_KEY not in event:
         headers = event.get("headers")
-        types = (
-            [str(value) for name, value in headers.items() if str(name).lower() == "content-type"]
-            if isinstance(headers, dict)
-            else []
-        )
+        fields = headers.items() if isinstance(headers, dict) else ()
+        types = [str(value) for name, value in fields if str(name).lower() == "content-type"]
         if not any(value.partition(";")[0].strip().lower() == invitation.INVITATION_CONTENT_TYPE for value in types):
             return None
         import json

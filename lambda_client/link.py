@@ -52,11 +52,11 @@ class Link:
         self, admitted: Admitted, session_id: bytes, dialler: Dialler, run: Callable[[LinkStream], Awaitable[None]]
     ) -> None:
         self.session = FunctionSession(session_id, admitted.session_key(session_id), admitted.token)
-        self._run = run
+        self.run = run  # a stream's code
         self.ends_at = 0.0  # of the loop's clock: when the running lease does
         self._endpoint = admitted.endpoint
         self._dialler = dialler
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._socket: Socket | None = None
         self._streams: dict[int, LinkStream] = {}  # whose session knows them still
         self._running: dict[asyncio.Task[None], LinkStream] = {}  # whose code has not stopped
@@ -86,7 +86,7 @@ class Link:
         self._context = context
         self._is_granted = self._is_parked = self._was_answered = False
         self._linger = 0.0
-        started = self._loop.time()
+        started = self.loop.time()
         self.ends_at = started + remaining
         lease = self.session.offer_lease(admitted.token, places, remaining, started)
         self.wake()
@@ -102,7 +102,7 @@ class Link:
 
     async def _serve(self, started: float, deadline: float) -> str:
         while True:
-            now = self._loop.time()
+            now = self.loop.time()
             if self._is_parked:
                 return "parked" if self._is_granted else "unneeded"
             if self.session.is_ended:
@@ -130,18 +130,18 @@ class Link:
         if self._dials:
             least, most = BACKOFF
             if (ends := self.session.grace_ends) is not None:
-                most = min(most, max(least, BACKOFF_SHARE * (ends - self._loop.time())))
-            until = self._loop.time() + min(most, least * (1 << min(self._dials, 9) - 1)) * random.uniform(0.5, 1.0)
-            while self._loop.time() < min(until, deadline) and not self.session.is_ended:
+                most = min(most, max(least, BACKOFF_SHARE * (ends - self.loop.time())))
+            until = self.loop.time() + min(most, least * (1 << min(self._dials, 9) - 1)) * random.uniform(0.5, 1.0)
+            while self.loop.time() < min(until, deadline) and not self.session.is_ended:
                 await self._change.wait(min(until, deadline))
-        if self.session.is_ended or self._loop.time() >= deadline:
+        if self.session.is_ended or self.loop.time() >= deadline:
             return
         self._dials += 1
-        self._welcomed = welcomed = self._loop.create_future()
+        self._welcomed = welcomed = self.loop.create_future()
         ends = self.session.grace_ends or deadline
-        headers = self.session.dial(self._loop.time()).to_headers()
+        headers = self.session.dial(self.loop.time()).to_headers()
         try:
-            await asyncio.wait_for(self._open(headers, welcomed), min(DIAL_TIMEOUT, ends - self._loop.time()))
+            await asyncio.wait_for(self._open(headers, welcomed), min(DIAL_TIMEOUT, ends - self.loop.time()))
         except (errors.DialRefused, asyncio.CancelledError):
             raise
         except Exception as error:  # what can go wrong on a network is not a closed list
@@ -164,10 +164,10 @@ class Link:
         self._linger = 0.0
         scale = min(1.0, max(0.0, self._context.get_remaining_time_in_millis() / 1000))
         await self._stop_streams(frames.Code.TIMEOUT, STOP_TIMEOUT * scale)
-        limit = self._loop.time() + PARK_PATIENCE * scale
-        while self._socket is not None and not self._is_parked and self._loop.time() < limit:
+        limit = self.loop.time() + PARK_PATIENCE * scale
+        while self._socket is not None and not self._is_parked and self.loop.time() < limit:
             if self.session.can_park:  # an upload is over only when the gateway has heard that nobody wants it
-                self.session.park(self._loop.time())
+                self.session.park(self.loop.time())
                 self.wake()
             await self._change.wait(limit)
         if not self._is_parked:
@@ -183,7 +183,7 @@ class Link:
         for stream in list(self._running.values()):
             stream.abandon()
         self._running.clear()
-        self._transmit()
+        self._flush()
         if self._socket is None:
             await asyncio.sleep(0)  # a transport closes its socket in the turn after
 
@@ -202,16 +202,17 @@ class Link:
 
     def _rest(self) -> None:
         """A stream has ended, or a lease has begun without one."""
-        self._idle_since = self._loop.time()
+        self._idle_since = self.loop.time()
         if self._is_idle:
             self._change.tell_before(self._idle_since + self._linger)
 
     # For the streams
 
-    async def run(self, stream: LinkStream) -> None:
-        """Its code. What that leaves to be sent waits for nobody where nobody else runs."""
-        await self._run(stream)
-        if len(self._running) == 1:
+    def code_stopped(self, stream: LinkStream) -> None:
+        """What it leaves to be sent waits for nobody where nobody else runs."""
+        self._running.pop(stream.task, None)
+        self._rest()
+        if not self._running:
             self._flush()
 
     def start_reading(self, stream: int) -> None:
@@ -219,7 +220,7 @@ class Link:
         self.wake()
 
     def consume(self, stream: int, size: int) -> None:
-        self.session.consume(stream, size, self._loop.time())
+        self.session.consume(stream, size, self.loop.time())
         if self.session.has_frames_to_send:
             self.wake()
 
@@ -227,7 +228,7 @@ class Link:
         """Send what is ready, once, before this turn of the loop is over."""
         if not self._transmit_due:
             self._transmit_due = True
-            self._loop.call_soon(self._transmit)
+            self.loop.call_soon(self._transmit)
 
     # From the socket
 
@@ -236,17 +237,14 @@ class Link:
 
     def received(self, message: bytes) -> None:
         try:
-            came = self.session.receive(message, self._loop.time())
+            self._handle(self.session.receive(message, self.loop.time()))
         except errors.ProtocolError as error:
             self._break(error)
-            return
-        self._handle(came)
-        if self.session.has_frames_to_send:
-            self.wake()
-        self._arm()
 
     def heard(self) -> None:
-        self.session.heard(self._loop.time())
+        """The code that it wakes has the next turn of the loop, and all that this says leaves at its end."""
+        self.session.heard(self.loop.time())
+        self.wake()
 
     writable = wake
 
@@ -259,13 +257,14 @@ class Link:
     # Mechanism
 
     def _transmit(self) -> None:
-        self._transmit_due = False
-        self._flush()
+        if self._transmit_due:
+            self._flush()
 
     def _flush(self) -> None:
+        self._transmit_due = False
         try:
             while self.session.has_frames_to_send and self._socket is not None and (room := self._socket.room) > 0:
-                messages = self.session.frames_to_send(room, self._loop.time())
+                messages = self.session.frames_to_send(room, self.loop.time())
                 if not messages:
                     break
                 self._socket.send(messages)
@@ -279,19 +278,19 @@ class Link:
         """One timer, for the session's next time. Armed too early it finds nothing due; never too late."""
         at = self.session.next_timeout()
         if at is not None and self._socket is not None and self._socket.room <= 0:
-            at = max(at, self._loop.time() + STALL)  # what is due cannot leave, and asking at once again would spin
+            at = max(at, self.loop.time() + STALL)  # what is due cannot leave, and asking at once again would spin
         if self._timer is not None:
             if at is not None and self._timer.when() <= at:
                 return
             self._timer.cancel()
             self._timer = None
         if at is not None:
-            self._timer = self._loop.call_at(at, self._on_timer)
+            self._timer = self.loop.call_at(at, self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
-        self._handle(self.session.handle_timeout(self._loop.time()))
-        self._transmit()
+        self._handle(self.session.handle_timeout(self.loop.time()))
+        self._flush()
 
     def _break(self, error: errors.ProtocolError) -> None:
         LOG.error("the gateway broke the protocol: %s", error)
@@ -306,12 +305,12 @@ class Link:
     def _drop_socket(self, reason: str) -> None:
         """Give the socket up, not the session."""
         if self._welcomed_at:
-            self._lost_at, lived = self._loop.time(), self._loop.time() - self._welcomed_at
+            self._lost_at, lived = self.loop.time(), self.loop.time() - self._welcomed_at
             self._dials, self._welcomed_at = 0 if lived >= SETTLED else self._dials, 0.0
         self._failure = self._failure if self.session.is_ended else reason
         self._close_socket(dial.CLOSE_GOING_AWAY)
         self._fail_dial(reason)
-        self._handle(self.session.socket_lost(self._loop.time()))
+        self._handle(self.session.socket_lost(self.loop.time()))
         self._arm()
         self._change.tell()
 
@@ -330,7 +329,7 @@ class Link:
                     tell(stream, event)
 
     def _on_welcomed(self, event: events.Welcomed) -> None:
-        self._welcomed_at = self._loop.time()
+        self._welcomed_at = self.loop.time()
         self._was_welcomed = True
         if self._welcomed is not None and not self._welcomed.done():
             self._welcomed.set_result(None)
@@ -356,15 +355,6 @@ class Link:
         stream = open_stream(self, event.stream, event.request, self._context)
         self._streams[event.stream] = stream
         self._running[stream.task] = stream
-        stream.task.add_done_callback(self._on_task_done)
-
-    def _on_task_done(self, task: asyncio.Task[None]) -> None:
-        stream = self._running.pop(task, None)
-        if not task.cancelled():
-            task.exception()  # the stream has dealt with it; only what ends the process gets this far
-        elif stream is not None:
-            stream.end_unbegun()
-        self._rest()
 
     def _on_closed(self, event: events.StreamClosed) -> None:
         self._streams.pop(event.stream, None)

@@ -43,7 +43,7 @@ class LinkStream(Stream):
         self._burst = 0
         self._code = frames.Code.CANCELLED
         self._ends_at = link.ends_at
-        self._loop = asyncio.get_running_loop()
+        self._loop = link.loop
         self.task = self._loop.create_task(self._run(), name=self.id)
 
     # For the handler's code
@@ -165,6 +165,7 @@ class LinkStream(Stream):
         self._pieces.clear()
         wake(self._reader)
         wake(self._writer)  # where code runs in a task of its own, which is not cancelled
+        self.task.add_done_callback(self._end_unbegun)
         self.task.cancel()
 
     def abandon(self) -> None:
@@ -175,9 +176,10 @@ class LinkStream(Stream):
         self._end(self._code)
         self.task.cancel()
 
-    def end_unbegun(self) -> None:
+    def _end_unbegun(self, task: asyncio.Task[None]) -> None:
         """The client left before the code's first step: asyncio never entered `_run`."""
-        self._end(self._code)
+        if task.cancelled():
+            self._stop(self._code)
 
     async def _run(self) -> None:
         code = frames.Code.INTERNAL
@@ -188,7 +190,7 @@ class LinkStream(Stream):
             if not self.is_cancelled:
                 LOG.exception("request %s: the handler's code was cancelled from within", self.id)
         except KeyboardInterrupt:
-            self._end(code)
+            self._stop(code)
             raise
         except LengthMismatch as error:
             code = frames.Code.MISMATCH
@@ -199,7 +201,12 @@ class LinkStream(Stream):
                 log_failure(self, f"the handler raised {said}", error)
         # Code that took the end of its time for the end of its response has ended it well.
         has_ended_well = code is frames.Code.NO_ERROR and not self._is_forsaken
-        self._end(self._code if self.is_cancelled and not has_ended_well else code)
+        self._stop(self._code if self.is_cancelled and not has_ended_well else code)
+
+    def _stop(self, code: frames.Code) -> None:
+        """The code has stopped."""
+        self._end(code)
+        self._link.code_stopped(self)
 
     def _end(self, code: frames.Code) -> None:
         """Both directions: ours ends now if it has not, and what is unread of the request is not wanted."""

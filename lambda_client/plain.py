@@ -227,8 +227,7 @@ async def refuse_websocket(stream: Stream) -> bool:
 async def answer_error(stream: Stream, error: BaseException) -> None:
     """Log what an app raised before its response, and send the response that servers send then."""
     log_failure(stream, f"the app raised {type(error).__name__}", error)
-    length = str(len(_ERROR)).encode()
-    stream.begin(500, [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", length)])
+    stream.begin(500, [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(_ERROR))])
     await stream.send(_ERROR, ends=True)
 
 

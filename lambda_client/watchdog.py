@@ -43,8 +43,7 @@ class Watchdog:
             raise ValueError(f"DIALBACK_BLOCKED_LOOP is a number of seconds, not {limit!r}") from None
         self._loop = loop
         self._streams: set[Stream] = set()
-        self._news = threading.Condition()
-        self._is_asleep = True
+        self._awake = threading.Event()  # the thread looks, or is about to
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self._looped = 0  # identifies the loop's thread,
@@ -55,7 +54,7 @@ class Watchdog:
 
     def begin(self, stream: Stream) -> None:
         self._streams.add(stream)
-        if self._is_asleep and 0 < self._limit < threading.TIMEOUT_MAX:
+        if not self._awake.is_set() and 0 < self._limit < threading.TIMEOUT_MAX:
             self._wake()
 
     def end(self, stream: Stream) -> None:
@@ -73,17 +72,16 @@ class Watchdog:
         if self._thread is None and not self._stopped.is_set():
             self._thread = threading.Thread(target=self._run, name="dialback-watchdog", daemon=True)
             self._thread.start()
-        with self._news:
-            self._news.notify()
+        self._awake.set()
 
     # In the thread
 
     def _run(self) -> None:
         while not self._stopped.is_set():
-            with self._news:
-                self._is_asleep = True  # first: a stream that begins while we look wakes us
-                self._news.wait_for(lambda: self._waiting() or self._stopped.is_set())
-                self._is_asleep = False
+            self._awake.clear()  # first: a stream that begins while we look wakes us
+            if not (self._waiting() or self._stopped.is_set()):
+                self._awake.wait()
+            self._awake.set()
             self._look()
             if not self._waiting():  # who follows at once need not pay for waking us
                 self._stopped.wait(self._limit / SIGNS)

@@ -59,7 +59,8 @@ class WebSocketStream(LinkStream, Messages):
         self._check_open()
         session = self._link.session
         while not session.is_writable(self.number):  # one of those who wait may have taken the room
-            await self._room()
+            self._senders.append(room := self._loop.create_future())
+            await room
             self._check_open()
         session.send_message(self.number, data, text=text)
         self._link.wake()
@@ -112,11 +113,6 @@ class WebSocketStream(LinkStream, Messages):
         super().cancel(code)
 
     # Inside
-
-    async def _room(self) -> None:
-        writable = self._loop.create_future()
-        self._senders.append(writable)
-        await writable
 
     def _check_open(self) -> None:
         if self.closed is not None and (self.has_finished or not self._has_last_words):

@@ -302,7 +302,7 @@ def test_an_acknowledgement_that_finds_no_room_does_not_spin(monkeypatch: pytest
     on_timer = Link._on_timer
 
     def counting(link: Link) -> None:
-        looks.append(link._loop.time())
+        looks.append(link.loop.time())
         on_timer(link)
 
     monkeypatch.setattr(Link, "_on_timer", counting)
