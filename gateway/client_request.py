@@ -132,7 +132,7 @@ class ClientRequest(ResponseWriter):
     def head(self, head: ResponseHead, end: bool, body: bytes | bytearray | memoryview = b"") -> None:
         """The final head; a gateway that stops says so by closing."""
         self.keep_alive = self.keep_alive and not self._front.is_draining
-        if self._content.is_eof():
+        if self.awaits_continue and self._content.is_eof():
             self.awaits_continue = False  # it has not waited
         if self._terms.compression is not None:
             head, self.compressor = self._terms.compression.begin(

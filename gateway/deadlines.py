@@ -41,7 +41,6 @@ class Deadlines(Due):
 
     def __init__(self, exchange: Exchange, watched: Watched, terms: Terms, rate: float, wheel: Wheel) -> None:
         """`rate`: bytes a second of request body, at the least, until the response begins; 0: any."""
-        super().__init__()
         self._exchange = exchange
         self._watched = watched
         self._terms = terms

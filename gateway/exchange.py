@@ -12,7 +12,7 @@ from typing import Final, cast
 
 from gateway.affinity import Tie
 from gateway.errors import GivenBack, Problem
-from gateway.machine import MACHINE, STATES, TABLE, TERMINAL
+from gateway.machine import MACHINE, STATES, TABLE, TERMINAL, move
 from gateway.request_id import IDS
 from gateway.response_head import ONLY_IN_FINAL_HEADS, ResponseRefused, clean_fields, judge_response
 from gateway.sides import ClientSide, RequestHead, SilentSide, StreamSide
@@ -119,22 +119,22 @@ class Exchange:
 
     def queued(self) -> None:
         """It waits in its function's queue."""
-        self._fire("queued")
+        move(self, "queued")
 
     def invoking(self) -> None:
         """An invocation was started because of it."""
-        self._fire("invocation_started")
+        move(self, "invocation_started")
 
     def stream_opened(self, stream: StreamSide) -> None:
         """It has a stream, whose REQUEST says `end` unless `head.has_body`."""
-        if self.is_ended:
+        if self.state in TERMINAL:
             stream.cancel(Code.CANCELLED)
             return
-        self._fire("stream_opened")
+        move(self, "stream_opened")
         self.stream = stream
         self._was_heard = False
         if not self.head.has_body:
-            self._fire("request_ended")
+            move(self, "request_ended")
 
     # from the link
 
@@ -170,7 +170,7 @@ class Exchange:
     ) -> None:
         """The response's head; `end`: nothing follows. `body`: the whole body, used up when this returns, where that
         came with the head; then `end` is true."""
-        if self.is_ended:
+        if self.state in TERMINAL:
             return
         if self.state == "detached":
             self._drop(0, end)
@@ -180,7 +180,7 @@ class Exchange:
         except ResponseRefused as refused:
             self._fail(Problem("bad-response", str(refused)), Code.MISMATCH)
             return
-        self._fire("response_began")
+        move(self, "response_began")
         if self.tie is not None:
             self.tie.answered(status, head.headers)
         self.status = status
@@ -263,7 +263,7 @@ class Exchange:
         self.bytes_in += len(data)
         self._stream.send(data, end)
         if end:
-            self._fire("request_ended")
+            move(self, "request_ended")
             self._end_if_terminal()
 
     def client_resumed(self) -> None:
@@ -277,7 +277,7 @@ class Exchange:
         """Nobody will read the response, and nobody shall write it any more."""
         if self.is_ended:
             return
-        self._fire("client_left")
+        move(self, "client_left")
         self.reason = reason
         self._cancel_stream(Code.CANCELLED)
         self.client.abort()
@@ -287,7 +287,7 @@ class Exchange:
         """The client has left, and the function goes on, up to where `stand_in` ends it; only if `can_detach`. A
         request whose rest will not come any more is cut."""
         has_rest = self.is_request_open
-        self._fire("client_detached")
+        move(self, "client_detached")
         self.reason = reason
         left, self.client = self.client, stand_in
         if has_rest:
@@ -306,14 +306,14 @@ class Exchange:
             self._end_upload()
             return
         had_begun = self._is_past_answering
-        self._fire("timed_out")
+        move(self, "timed_out")
         self._answer(Problem(name), had_begun, Code.TIMEOUT, name)
 
     def refused(self, problem: Problem) -> None:
         """We answer it ourselves, before any response began; the problem's kind says in which state it ends."""
         if self.is_ended:
             return
-        self._fire("function_failed" if problem.kind.ends == "failed" else problem.kind.ends)
+        move(self, "function_failed" if problem.kind.ends == "failed" else problem.kind.ends)
         self._answer(problem, False, Code.CANCELLED, "")
 
     # inside
@@ -327,15 +327,12 @@ class Exchange:
         assert self.stream is not None, "the table lets nothing flow before stream_opened"
         return self.stream
 
-    def _fire(self, trigger: str) -> None:
-        MACHINE.events[trigger].trigger(self)
-
     def _response_ended(self) -> None:
-        self._fire("response_ended")
+        move(self, "response_ended")
         if self.state == "uploading" and self.head.expects_continue and not self.has_continued:
             self._end_upload()  # the client was never asked for its body, and will not send it
-        else:
-            self._end_if_terminal()
+        elif self.state in TERMINAL:
+            self._end()
 
     def _drop(self, size: int, end: bool) -> None:
         """Something of a response that nobody is there for; after the end it is nothing to us."""
@@ -347,7 +344,7 @@ class Exchange:
             self._stream.consumed(size)
 
     def _end_upload(self) -> None:
-        self._fire("request_ended")
+        move(self, "request_ended")
         self._stream.reset(Code.NO_ERROR)
         self.client.upload_stopped()
         self._end_if_terminal()
@@ -357,7 +354,7 @@ class Exchange:
 
     def _fail(self, problem: Problem, code: Code, reason: str = "") -> None:
         had_begun = self._is_past_answering
-        self._fire("function_failed")
+        move(self, "function_failed")
         self._answer(problem, had_begun, code, reason)
 
     def _answer(self, problem: Problem, had_begun: bool, code: Code, reason: str) -> None:
@@ -377,7 +374,7 @@ class Exchange:
 
     def _return(self, why: GivenBack) -> None:
         self.given_back = why
-        self._fire("stream_returned")
+        move(self, "stream_returned")
         self._cancel_stream(Code.CANCELLED)
         self.stream = None
         self.client.returned()
@@ -387,7 +384,7 @@ class Exchange:
             self.stream.cancel(code)
 
     def _end_if_terminal(self) -> None:
-        if self.is_ended:
+        if self.state in TERMINAL:
             self._end()
 
     def _end(self) -> None:

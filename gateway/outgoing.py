@@ -66,26 +66,21 @@ class Outgoing:
         """In this turn, with what waits before it; views of buffers are used up when this returns."""
         data = b"".join((self._waiting, *pieces)) if self._waiting else b"".join(pieces)
         if len(data) > SMALL or self._turn.takes_first():
-            self._waiting = b""
-            self._write(data)
+            self._waiting = data
+            self.flush()
         else:
-            self._wait(data)
+            if not self._waiting:
+                self._turn.wait(self)
+            self._waiting = data
 
     def hold(self, data: bytes) -> None:
         """For what follows in this turn, or its end."""
-        self._wait(self._waiting + data)
+        if not self._waiting:
+            self._turn.wait(self)
+        self._waiting += data
 
     def flush(self) -> None:
         """Write what waits."""
-        if self._waiting:
-            waiting, self._waiting = self._waiting, b""
-            self._write(waiting)
-
-    def _wait(self, data: bytes) -> None:
-        if not self._waiting:
-            self._turn.wait(self)
-        self._waiting = data
-
-    def _write(self, data: bytes) -> None:
-        if not self.transport.is_closing():
-            self.transport.write(data)
+        waiting, self._waiting = self._waiting, b""
+        if waiting and not self.transport.is_closing():
+            self.transport.write(waiting)

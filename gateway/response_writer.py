@@ -20,7 +20,6 @@ from gateway.outgoing import Outgoing, Piece
 from gateway.response_head import ResponseHead
 from protocol.frames import Headers
 
-STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 LAST_CHUNK: Final = b"0\r\n\r\n"
 RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds
 
@@ -32,6 +31,13 @@ class Framing(Enum):
     LENGTH = "content-length"
     CHUNKED = "chunked"
     CLOSE = "the connection's end"
+
+
+class StatusLines(dict[int, bytes]):
+    """By their status; one without a phrase is said without."""
+
+    def __missing__(self, status: int) -> bytes:
+        return b"HTTP/1.1 %d \r\n" % status
 
 
 class HttpDate:
@@ -49,6 +55,9 @@ class HttpDate:
         return self._line
 
 
+STATUS_LINES: Final = StatusLines(
+    {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+)
 DATE: Final = HttpDate()
 
 
@@ -87,7 +96,7 @@ class ResponseWriter:
     def informational(self, status: int, headers: Headers) -> None:
         """An interim response, to those who know them (RFC 9110, section 15.2)."""
         if self._is_http11:
-            self._outgoing.write(_status_line(status), *_lines(headers), b"\r\n")
+            self._outgoing.write(STATUS_LINES[status], *_lines(headers), b"\r\n")
 
     def continue_(self) -> None:
         """100 Continue."""
@@ -99,7 +108,7 @@ class ResponseWriter:
         follows."""
         if self.awaits_continue:
             self.keep_alive = False
-        parts: list[Piece] = [_status_line(head.status)]
+        parts: list[Piece] = [STATUS_LINES[head.status]]
         framing = self._frame(head, end and not body)
         has_date = has_id = False
         for name, value in head.headers:
@@ -194,11 +203,7 @@ class ResponseWriter:
 
 def head_bytes(status: int, headers: Headers) -> bytes:
     """A head outside an exchange, with Date."""
-    return b"".join((_status_line(status), DATE.line(), *_lines(headers), b"\r\n"))
-
-
-def _status_line(status: int) -> bytes:
-    return STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+    return b"".join((STATUS_LINES[status], DATE.line(), *_lines(headers), b"\r\n"))
 
 
 def _lines(headers: Headers) -> list[bytes]:

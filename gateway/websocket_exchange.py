@@ -10,6 +10,7 @@ import time
 
 from gateway.errors import GatewayError, Problem
 from gateway.exchange import Exchange
+from gateway.machine import move
 from gateway.response_head import ResponseRefused, judge_upgrade
 from gateway.sides import ClientSide, RequestHead, StreamSide, WebSocketOffer, WebSocketSide
 from gateway.websocket import ABNORMAL, NO_STATUS, is_close_code
@@ -87,7 +88,7 @@ class WebSocketExchange(Exchange):
             self._websocket = None
             self.reason = f"the function closed ({code})"
             self._stream.reset(Code.NO_ERROR)
-            self._fire("response_ended")
+            move(self, "response_ended")
             websocket.close(code, reason.decode())
             self._end()
 
@@ -95,7 +96,7 @@ class WebSocketExchange(Exchange):
         """The function reads no more; its last messages may be on their way."""
         self._was_heard = True
         if self.state == "messages":
-            self._fire("request_ended")
+            move(self, "request_ended")
             self._stream.reset(Code.NO_ERROR)
             self.client.upload_stopped()
         else:
@@ -143,7 +144,7 @@ class WebSocketExchange(Exchange):
         except ConnectionError:
             self.client_gone()
         else:
-            self._fire("websocket_accepted")
+            move(self, "websocket_accepted")
             if self.tie is not None:
                 self.tie.answered(101, headers)
             self.status = 101
@@ -154,7 +155,7 @@ class WebSocketExchange(Exchange):
 
     def _leave(self, trigger: str, stand_in: ClientSide, code: int, reason: bytes, why: str) -> None:
         is_told = self.state != "closing"  # else it has said that it does not want to know
-        self._fire(trigger)
+        move(self, trigger)
         self.reason = why
         if is_told:
             self._stream.send_close(code, reason)

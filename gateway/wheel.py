@@ -16,10 +16,9 @@ LEAST: Final = 4.0  # seconds from which on that does not matter; what is due so
 class Due:
     """What is called when its time has come, each time that a wheel was told to. Ends with `cancel`."""
 
-    __slots__ = ("_held_by",)
-
-    def __init__(self) -> None:
-        self._held_by: set[Due] | asyncio.TimerHandle | None = None
+    __slots__ = ("held_by",)
+    held_by: set[Due] | asyncio.TimerHandle | None
+    """Where a wheel has it; None: it has come, or was cancelled."""
 
     def due(self) -> None:
         """It is time."""
@@ -27,7 +26,7 @@ class Due:
 
     def cancel(self) -> None:
         """Idempotent, and void when the call has come."""
-        held_by, self._held_by = self._held_by, None
+        held_by, self.held_by = self.held_by, None
         if isinstance(held_by, set):
             held_by.discard(self)
         elif held_by is not None:
@@ -35,12 +34,8 @@ class Due:
 
     def come(self) -> None:
         """The wheel's word that it is time."""
-        self._held_by = None
+        self.held_by = None
         self.due()
-
-    def hold(self, by: set[Due] | asyncio.TimerHandle) -> None:
-        """The wheel's: where it is until then."""
-        self._held_by = by
 
 
 class Wheel:
@@ -54,7 +49,7 @@ class Wheel:
         more."""
         loop = asyncio.get_running_loop()
         if delay < LEAST:
-            due.hold(loop.call_later(delay, due.come))
+            due.held_by = loop.call_later(delay, due.come)
             return
         second = int((loop.time() + delay) / COARSE) + 1
         together = self._seconds.get(second)
@@ -62,7 +57,7 @@ class Wheel:
             together = self._seconds[second] = set()
             loop.call_at(second * COARSE, self._come, second)
         together.add(due)
-        due.hold(together)
+        due.held_by = together
 
     def _come(self, second: int) -> None:
         together = self._seconds.pop(second)

@@ -14,7 +14,6 @@ class Call(wheel.Due):
     """Calls what it is given."""
 
     def __init__(self, of: Wheel, delay: float, callback: Callable[[], None]) -> None:
-        super().__init__()
         self.due = callback  # type: ignore[method-assign]
         of.call_later(delay, self)
 
