@@ -1,7 +1,7 @@
-"""What leaves for clients in one turn of the loop: its first piece at once, the other small ones together at its end.
+"""The way to a client: pieces of a response at once; the ends of small ones, but for the first, at the turn's end.
 
-Each write wakes whoever reads it, and that costs as much as making a response; a burst of writes costs it once. Knows
-transports and the loop; of HTTP nothing.
+Each write wakes whoever reads it, and that costs as much as making a response; a burst of writes costs it once. Pieces
+of long responses do not wait: there it would cost more, in delay, than it gives. Knows transports and the loop.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-SMALL: Final = 16 << 10  # bytes for one client that may wait for the turn's end
+SMALL: Final = 16 << 10  # bytes for one client up to which the end of a response may wait for the turn's
 
 Piece = bytes | bytearray | memoryview
 
@@ -19,20 +19,20 @@ class Turn:
 
     def __init__(self) -> None:
         self._waiting: list[Outgoing] = []
-        self._has_written = False
+        self._has_first = False
 
     def takes_first(self) -> bool:
-        """Whether nothing has left in it so far, so that this may at once."""
-        if self._has_written:
+        """Whether no response has ended in it so far, so that this may leave at once."""
+        if self._has_first:
             return False
         if not self._waiting:
             self._end_soon()
-        self._has_written = True
+        self._has_first = True
         return True
 
     def wait(self, outgoing: Outgoing) -> None:
         """Flush it at the end."""
-        if not (self._waiting or self._has_written):
+        if not (self._waiting or self._has_first):
             self._end_soon()
         self._waiting.append(outgoing)
 
@@ -41,7 +41,7 @@ class Turn:
 
     def _end(self) -> None:
         waiting, self._waiting = self._waiting, []
-        self._has_written = False
+        self._has_first = False
         for outgoing in waiting:
             outgoing.flush()
 
@@ -63,24 +63,31 @@ class Outgoing:
         return len(self._waiting) + self.transport.get_write_buffer_size()
 
     def write(self, *pieces: Piece) -> None:
-        """In this turn, with what waits before it; views of buffers are used up when this returns."""
+        """At once, with what waits before it; views of buffers are used up when this returns."""
         data = b"".join((self._waiting, *pieces)) if self._waiting else b"".join(pieces)
+        self._waiting = b""
+        if data and not self.transport.is_closing():
+            self.transport.write(data)
+
+    def write_last(self, *pieces: Piece) -> None:
+        """The last of a response, in this turn."""
+        data = b"".join((self._waiting, *pieces))
         if len(data) > SMALL or self._turn.takes_first():
-            self._waiting = data
-            self.flush()
+            self._waiting = b""
+            self.write(data)
         else:
-            if not self._waiting:
-                self._turn.wait(self)
-            self._waiting = data
+            self._wait(data)
 
     def hold(self, data: bytes) -> None:
         """For what follows in this turn, or its end."""
-        if not self._waiting:
-            self._turn.wait(self)
-        self._waiting += data
+        self._wait(self._waiting + data)
 
     def flush(self) -> None:
         """Write what waits."""
-        waiting, self._waiting = self._waiting, b""
-        if waiting and not self.transport.is_closing():
-            self.transport.write(waiting)
+        if self._waiting:
+            self.write()
+
+    def _wait(self, data: bytes) -> None:
+        if not self._waiting:
+            self._turn.wait(self)
+        self._waiting = data

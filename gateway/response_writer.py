@@ -134,15 +134,16 @@ class ResponseWriter:
         if body:
             parts += self._framed(body, end)
         if end:
-            self._outgoing.write(*parts)
+            self._outgoing.write_last(*parts)
         else:
             self._outgoing.hold(b"".join(parts))
 
     def data(self, payload: Piece, end: bool) -> None:
         """A piece of the body, written before this returns; `payload` may be a view of a buffer that is used again."""
-        pieces = self._framed(payload, end)
-        if pieces:
-            self._outgoing.write(*pieces)
+        if end:
+            self._outgoing.write_last(*self._framed(payload, end))
+        else:
+            self._outgoing.write(*self._framed(payload, end))
 
     def end(self, trailers: Headers) -> None:
         """The end; only chunked bodies can have trailers, elsewhere they are dropped (RFC 9110, section 6.5.1)."""
@@ -150,7 +151,7 @@ class ResponseWriter:
             rest, self.compressor = self.compressor.encode(b"", True), None
             self.data(rest, False)
         if self._framing is Framing.CHUNKED:
-            self._outgoing.write(b"0\r\n", *_lines(trailers), b"\r\n")
+            self._outgoing.write_last(b"0\r\n", *_lines(trailers), b"\r\n")
 
     def problem(self, problem: Problem, is_head_request: bool = False) -> None:
         """A whole response that says what is wrong."""

@@ -1,4 +1,4 @@
-"""What leaves in a turn of the loop: the first at once, the rest at its end, in order, and nothing is left behind."""
+"""What leaves in a turn of the loop: ends of responses together, but for the first, in order, and nothing is left."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ async def test_the_first_leaves_at_once_and_the_others_at_the_end_of_the_turn() 
     turn = Turn()
     a, b, c = (Outgoing(Taken(name, writes), turn) for name in "abc")
     for _ in range(2):
-        a.write(b"1", b"2")
-        b.write(b"3")
+        a.write_last(b"1", b"2")
+        b.write_last(b"3")
         c.hold(b"4")
         buffer = bytearray(b"5")
-        b.write(memoryview(buffer))
+        b.write_last(memoryview(buffer))
         buffer[:] = b"x"
-        c.write(b"6")
-        a.write(b"7")
+        c.write_last(b"6")
+        a.write_last(b"7")
         assert writes == [("a", b"12")]
         assert (a.unsent, b.unsent, c.unsent) == (6, 7, 7)
         await asyncio.sleep(0)
@@ -55,7 +55,7 @@ async def test_a_head_waits_for_what_follows_it_even_if_it_is_the_first() -> Non
     outgoing = Outgoing(Taken("a", writes), Turn())
     outgoing.hold(b"head ")
     assert not writes
-    outgoing.write(b"body")
+    outgoing.write_last(b"body")
     assert writes == [("a", b"head body")]
     await asyncio.sleep(0)
     outgoing.hold(b"alone")
@@ -67,21 +67,36 @@ async def test_what_is_large_or_has_become_so_does_not_wait() -> None:
     writes: list[tuple[str, bytes]] = []
     turn = Turn()
     first, outgoing = Outgoing(Taken("a", writes), turn), Outgoing(Taken("b", writes), turn)
-    first.write(b"1")
-    outgoing.write(b"2" * SMALL)
+    first.write_last(b"1")
+    outgoing.write_last(b"2" * SMALL)
     assert len(writes) == 1
-    outgoing.write(b"3")
+    outgoing.write_last(b"3")
     assert writes[1:] == [("b", b"2" * SMALL + b"3")]
     await asyncio.sleep(0)
     assert len(writes) == 2
+
+
+async def test_pieces_do_not_wait() -> None:
+    writes: list[tuple[str, bytes]] = []
+    turn = Turn()
+    first, outgoing = Outgoing(Taken("a", writes), turn), Outgoing(Taken("b", writes), turn)
+    first.write_last(b"1")
+    outgoing.hold(b"2")
+    outgoing.write(b"3")
+    outgoing.write(b"4")
+    outgoing.write_last(b"5")
+    outgoing.write(b"6")
+    assert writes[1:] == [("b", b"23"), ("b", b"4"), ("b", b"56")]
+    await asyncio.sleep(0)
+    assert len(writes) == 4
 
 
 async def test_nothing_is_written_to_who_has_left() -> None:
     writes: list[tuple[str, bytes]] = []
     turn = Turn()
     first, other = Taken("a", writes), Taken("b", writes)
-    Outgoing(first, turn).write(b"1")
-    Outgoing(other, turn).write(b"2")
+    Outgoing(first, turn).write_last(b"1")
+    Outgoing(other, turn).write_last(b"2")
     other.has_closed = True
     await asyncio.sleep(0)
     assert writes == [("a", b"1")]
