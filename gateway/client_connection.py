@@ -263,7 +263,6 @@ class ClientConnection(asyncio.Protocol):
         if self._came_early:
             raise RequestRefused(Problem("bad-request", "Bytes came before the upgrade was accepted."))
         self.outgoing.write(head)
-        self.outgoing.flush()
         self._forget()
         self.current = None
         transport.set_protocol(protocol)

@@ -32,6 +32,7 @@ PROBLEM_OF_CODE: Final[dict[Code, str]] = {
     Code.LOST: "function-lost",
 }
 
+#: The client's side of what has ended.
 NOBODY: Final = SilentSide()
 
 
