@@ -134,36 +134,29 @@ class AppCall(ABC):
         self.scope = scope
         self._stream = stream
         self._is_left = False  # nobody waits for anything any more
+        self._timer: asyncio.TimerHandle | None = None
 
     async def run(self, app: App) -> None:
-        """Call the app, and end what it leaves open. Raises what it raised after it had begun to answer.
-
-        The app has a task of its own: when the client leaves, the stream's task is cancelled, and the app's is not,
-        before the route's `cancel_after` is over.
-        """
-        loop = asyncio.get_running_loop()
-        task = loop.create_task(self._call(app), name=self._stream.id)
-        timer: asyncio.TimerHandle | None = None
-        while not task.done():
-            try:
-                await asyncio.wait([task])
-            except asyncio.CancelledError:
-                if timer is not None:  # abandoned
-                    task.cancel()
-                    raise
-                self._is_left = True
-                self._left()
-                left = self._stream.remaining_time()
-                after = self._stream.opening.options.get("cancel_after")  # milliseconds
-                timer = loop.call_later(left if after is None else min(after / 1000, left), task.cancel)
-        if timer is not None:
-            timer.cancel()
-        error = task.result()
+        """Call the app, and end what it leaves open. Raises what it raised after it had begun to answer."""
+        self._stream.on_left = self._leave
+        error = await self._call(app)
+        self._stream.on_left = None
+        if self._timer is not None:
+            self._timer.cancel()
         if self._is_left:
             if error is not None and not isinstance(error, asyncio.CancelledError):
                 log_failure(self._stream, f"the app failed after its client had left: {type(error).__name__}", error)
         elif error is not None:
             await self._fail(error)
+
+    def _leave(self, cancel: Callable[[], object]) -> None:
+        """The app is told, and not cancelled before the route's `cancel_after` is over."""
+        self._is_left = True
+        self._left()
+        left = self._stream.remaining_time()
+        after = self._stream.opening.options.get("cancel_after")  # milliseconds
+        left = left if after is None else min(after / 1000, left)
+        self._timer = asyncio.get_running_loop().call_later(left, cancel)
 
     async def _call(self, app: App) -> BaseException | None:
         """What was wrong, as data: an app's `SystemExit` is a failed request, no end of the environment."""
@@ -177,6 +170,7 @@ class AppCall(ABC):
 
     async def _fail(self, error: BaseException) -> None:
         if self._has_begun:
+            await asyncio.sleep(0)  # what it has sent leaves: a RESET would take it back
             if isinstance(error, Exception):
                 raise error  # with the cause that it has
             raise AppError(f"the app raised {error!r}") from error

@@ -164,7 +164,10 @@ class LinkStream(Stream):
             return
         self._pieces.clear()
         wake(self._reader)
-        wake(self._writer)  # where code runs in a task of its own, which is not cancelled
+        wake(self._writer)  # where code runs on
+        if self.on_left is not None:
+            self.on_left(self.task.cancel)
+            return
         self.task.add_done_callback(self._end_unbegun)
         self.task.cancel()
 

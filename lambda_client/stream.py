@@ -7,7 +7,7 @@ Two things implement it: a stream on a link (`link_stream`), and a buffered invo
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ class Stream(ABC):
         self.is_abandoned = False  # cancelled, and not waited for any longer
         self.has_finished = False
         self.code: object = None  # the user's, that runs
+        self.on_left: Callable[[Callable[[], object]], None] | None = None  # takes what would cancel the code now
         self._left: int | None = None  # bytes of the declared Content-Length that are still to come
         self.is_bodyless = opening.method == b"HEAD"
 
