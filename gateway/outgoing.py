@@ -1,7 +1,7 @@
 """The way to a client: pieces of a response at once; the ends of small ones, but for the first, at the turn's end.
 
 Each write wakes whoever reads it, and that costs as much as making a response; a burst of writes costs it once. Pieces
-of long responses do not wait: there it would cost more, in delay, than it gives. Knows transports and the loop.
+of long responses do not wait: there it gave nothing. Knows transports and the loop.
 """
 
 from __future__ import annotations
