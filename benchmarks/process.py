@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import os
 import random
 import re
@@ -24,6 +25,7 @@ CORES: Final = frozenset(range(os.cpu_count() or 1))
 START_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 10.0
 PORTS: Final = range(20000, 32768)  # below those that the kernel gives to clients
+_ports: Final = itertools.cycle(random.sample(PORTS, len(PORTS)))
 DIE_WITH_PARENT: Final = 1  # PR_SET_PDEATHSIG, prctl(2)
 PRCTL: Final = ctypes.CDLL(None).prctl
 
@@ -115,9 +117,9 @@ def cpu_seconds(pid: int) -> float:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on at this moment."""
+    """A port of 127.0.0.1 that nobody listens on at this moment, and that was not given before."""
     while True:
-        port = random.choice(PORTS)
+        port = next(_ports)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 import secrets
@@ -16,9 +17,10 @@ from tests.e2e.held import PROBED
 from tests.e2e.wire import Connection
 
 HANDLERS = REPOSITORY / "tests" / "e2e" / "handlers"
-FREE_PORTS = range(20000, 32768)
+PORTS = range(20000, 32768)
 """Below the ports that the kernel gives to clients: what is free now is still free in a moment."""
 ATTEMPTS = 5
+_ports = itertools.cycle(random.sample(PORTS, len(PORTS)))
 
 
 class Stack:
@@ -160,9 +162,9 @@ class Stack:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on at this moment."""
+    """A port of 127.0.0.1 that nobody listens on at this moment, and that was not given before."""
     while True:
-        port = random.choice(FREE_PORTS)
+        port = next(_ports)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
