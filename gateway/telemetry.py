@@ -86,13 +86,11 @@ class JoinedLines:
         with self._lock:
             self._lines.append(line)
             is_first = len(self._lines) == 1
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            self.flush()
-        else:
-            if is_first:
-                loop.call_soon(self.flush)
+        if is_first:  # else they leave together
+            try:
+                asyncio.get_running_loop().call_soon(self.flush)
+            except RuntimeError:  # there is no loop
+                self.flush()
 
     def flush(self) -> None:
         """Let them leave now."""
