@@ -30,6 +30,7 @@ def run(bench: Bench) -> None:
         behind = subjects.take(subject.origin(bench.folder))
         measured = [
             subjects.take(subject.Dialback("dialback", bench.folder)),
+            subjects.take(subject.Dialback("dialback, bare function", bench.folder, bare=True)),
             subjects.take(subject.nginx(bench.folder, behind.port)),
             subjects.take(subject.aiohttp_proxy(bench.folder, behind.port)),
             subjects.take(subject.uvicorn(bench.folder)),
@@ -52,7 +53,8 @@ def run(bench: Bench) -> None:
             connection.close()
     table.notes.append(
         "The function is Python on the load's core; behind nginx stands an origin in C loops that answers from memory:"
-        " part of the ratio is the function's, not the gateway's."
+        " part of the ratio is the function's, not the gateway's. The bare function is to the gateway what the"
+        " origin is to nginx."
     )
     bench.tables.append(table)
     bench.targets.append(

@@ -11,7 +11,8 @@ from benchmarks.client import paced
 from benchmarks.figures import Column, Table, Target
 from benchmarks.loads.tiny import wrk
 
-CONNECTIONS: Final = 4  # few: a request that waits while another ends takes its place, and need not invoke
+CONNECTIONS: Final = 2  # few: a request that waits while another ends takes its place, and need not invoke
+EACH: Final = 0.9  # invocations for a request, without which something easier was measured
 PAUSE: Final = 0.02  # seconds after each answer, in which the environment parks: the next request invokes again
 ENVIRONMENTS: Final = 10
 BARE_ENVIRONMENTS: Final = 64
@@ -45,10 +46,13 @@ def _busy(bench: Bench) -> None:
     seconds = bench.of(2, 4)
     bare: dict[str, object] = {"linger": 0, "limits.invocation_rate": RATE}
     with Subjects() as subjects:
-        ours = subject.Dialback("dialback", bench.folder, environments=BARE_ENVIRONMENTS, bare=True, keys=bare)
+        ours = subject.Dialback(
+            "dialback", bench.folder, places=1, environments=BARE_ENVIRONMENTS, bare=True, keys=bare
+        )
         quiet = subject.Dialback(
             "dialback, quiet",
             bench.folder,
+            places=1,
             environments=BARE_ENVIRONMENTS,
             bare=True,
             keys={**bare, "log.level": "warning"},
@@ -66,6 +70,9 @@ def _busy(bench: Bench) -> None:
     bench.tables.append(table)
     bench.targets.append(
         Target("1", "one invocation per request, gateway CPU", table, "dialback", "cpu", TARGET, unit=" µs")
+    )
+    bench.targets.append(
+        Target("1", "of which are invocations", table, "dialback", "invocations", EACH, at_least=True, unit="")
     )
 
 

@@ -24,7 +24,8 @@ def run(bench: Bench) -> None:
         f"{STREAMS} streams, 100 bytes every 100 ms",
         f"{STREAMS / INTERVAL:.0f} chunks a second over {LINKS} links, with credit, acknowledgements, metrics and log"
         " on. The delay is from the making of a chunk to its arrival: the function's, the client's and the machine's"
-        " own delays are in it, which is why one subject at a time has its streams open.",
+        " own delays are in it, which is why one subject at a time has its streams open. Ten environments take most of"
+        " the other core for it; the bare function, like nginx's origin, is one process.",
         (
             Column("cpu", "µs/chunk", ratio=True),
             Column("p50", "ms", 2),
@@ -39,6 +40,16 @@ def run(bench: Bench) -> None:
             subjects.take(
                 subject.Dialback(
                     "dialback", bench.folder, places=STREAMS // LINKS + SPARE, environments=LINKS, keys=OPEN
+                )
+            ),
+            subjects.take(
+                subject.Dialback(
+                    "dialback, bare function",
+                    bench.folder,
+                    places=STREAMS // LINKS + SPARE,
+                    environments=LINKS,
+                    keys=OPEN,
+                    bare=True,
                 )
             ),
             subjects.take(subject.nginx(bench.folder, behind.port)),

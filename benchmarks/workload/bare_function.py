@@ -1,10 +1,11 @@
 """A bare function, for what stands behind the gateway where its own price is to be seen, not a function's:
 `python -m benchmarks.workload.bare_function PORT`.
 
-It takes invocations as a Function URL does (AWS: "Invoking Lambda function URLs"), dials back, serves one tiny response
-in each lease over the link that it keeps, parks at once, and answers the invocation (docs/protocol.md §3, §4). It
-trusts whoever asks, is never frozen, and does as little as it can: some 0.1 ms for each, where the local Lambda with
-its Runtime API and its processes takes five.
+It takes invocations as a Function URL does (AWS: "Invoking Lambda function URLs") and dials back (docs/protocol.md §3,
+§4). With one place, which `BENCH_PLACES` says, it serves one tiny response in each lease over the link that it keeps,
+parks at once, and answers the invocation; with more its lease has no end, and `/tiny` and `/ticks` are served as by the
+origin behind nginx. It trusts whoever asks, is never frozen, keeps nothing for a replay, and does as little as it can:
+some 0.1 ms for an invocation, where the local Lambda with its Runtime API and its processes takes five.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import uvloop
 from benchmarks.workload import bodies
 from protocol.codec import UNCOUNTED, decode, encode
 from protocol.dial import Dial, Limits
-from protocol.frames import Data, Lease, Leased, Park, Parked, Request, Response
+from protocol.frames import Ack, Code, Data, Lease, Leased, Park, Parked, Request, Reset, Response, Stop
 from protocol.invitation import INVITATION_KEY, read
 
 HEAD_END: Final = b"\r\n\r\n"
@@ -33,7 +34,10 @@ ANSWER: Final = (
     "X-Amzn-Trace-Id: root=1-5f84c7a1-4f0a5b3c2d1e0f9a8b7c6d5e;parent=0a1b2c3d4e5f6071;sampled=0\r\n\r\n{}"
 )
 HEADERS: Final = ((b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(bodies.TINY)))
+PLACES: Final = int(os.environ.get("BENCH_PLACES", "1"))
+TICK_HEADERS: Final = ((b"content-type", b"text/plain; charset=utf-8"),)
 LEASE_TIME: Final = 900_000  # milliseconds
+ACKNOWLEDGED: Final = 1024  # frames at a time
 BACKLOG: Final = 4096
 
 
@@ -52,16 +56,18 @@ class Link(asyncio.Protocol):
         self._last_stream = 0
         self._token = token
         self._parked: asyncio.Future[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._ticks: dict[int, asyncio.TimerHandle] = {}  # by stream
 
     async def serve(self, token: str) -> None:
         """One lease, until it is parked."""
         self._token, self._lease = token, self._lease + 1
-        self._parked = asyncio.get_running_loop().create_future()
+        self._parked = self._loop.create_future()
         if self._is_open:
             self._offer()
         else:
             host, port = self._url.hostname or "", self._url.port or 80
-            await asyncio.get_running_loop().create_connection(lambda: self, host, port)
+            await self._loop.create_connection(lambda: self, host, port)
         await self._parked
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -93,8 +99,10 @@ class Link(asyncio.Protocol):
                 size, begin = int.from_bytes(data[2:4], "big"), 4
             if len(data) < begin + size:
                 break
-            if data[0] == 0x82:  # a binary message; pings need no answer in the time that a load lasts
+            if data[0] == 0x82:  # a binary message
                 self._frame(data[begin : begin + size])
+            elif data[0] == 0x89:  # a ping, of no bytes
+                self._transport.write(b"\x8a\x80" + bytes(4))
             data = data[begin + size :]
         self._head = data
 
@@ -105,24 +113,42 @@ class Link(asyncio.Protocol):
     def _frame(self, message: bytes) -> None:
         frame = decode(message)
         self._received += frame.TYPE not in UNCOUNTED
+        if PLACES > 1 and self._received % ACKNOWLEDGED == 0:
+            self._send(encode(Ack(self._received)))
         if type(frame) is Request:
             self._last_stream = frame.stream
+            if frame.target.startswith(b"/ticks"):
+                self._begin_ticks(frame.stream, bodies.numbers(urlsplit(frame.target.decode()).query))
+                return
             response = encode(Response(frame.stream, 200, HEADERS))
             self._send(response, encode(Data(frame.stream, bodies.TINY.encode(), True)))
             if self._is_leased:  # it voided the PARK before
                 self._park()
-        elif type(frame) is Leased:  # behind its REQUEST
+        elif type(frame) is Stop:
+            if frame.stream in self._ticks:
+                self._ticks.pop(frame.stream).cancel()
+                self._send(encode(Reset(frame.stream, Code.CANCELLED)))
+        elif type(frame) is Leased and PLACES == 1:  # behind its REQUEST
             self._is_leased = True
             self._park()
         elif type(frame) is Parked and self._parked is not None:
             self._is_leased = False
             self._parked.set_result(None)
 
+    def _begin_ticks(self, stream: int, wanted: dict[str, float]) -> None:
+        """Without an end, up to the stream's first credit: five hundred chunks and more."""
+        self._send(encode(Response(stream, 200, TICK_HEADERS)))
+        self._tick(stream, self._loop.time() + wanted["wait"], wanted["interval"])
+
+    def _tick(self, stream: int, due: float, interval: float) -> None:
+        self._send(encode(Data(stream, bodies.tick())))
+        self._ticks[stream] = self._loop.call_at(due, self._tick, stream, due + interval, interval)
+
     def _park(self) -> None:
         self._send(encode(Park(self._lease, self._last_stream, self._received)))
 
     def _offer(self) -> None:
-        self._send(encode(Lease(self._lease, self._token, 1, LEASE_TIME, self._received)))
+        self._send(encode(Lease(self._lease, self._token, PLACES, LEASE_TIME, self._received)))
 
     def _send(self, *frames: bytes) -> None:
         """Masked with zeros: what they cost the gateway is the same."""
