@@ -138,12 +138,15 @@ class Link:
             options["expect"] = True
         number = self.session.open(exchange.id, head.method, head.target, head.headers, options, time.monotonic())
         stream = self._streams[number] = LinkStream(self.session, number, exchange, self.flush_soon)
-        self.flush_soon()
         try:
             exchange.stream_opened(stream)
         except Exception:
             log.exception("link.mistake", session=self.session.id.hex(), at="open")
             stream.give_up()
+        if head.has_body:  # which goes with it
+            self.flush_soon()
+        else:
+            self._flush_first()
 
     def grant(self, lease: int, linger: float) -> None:
         """Take the offer; `linger`: seconds that the environment stays awake after its last stream."""
@@ -225,6 +228,12 @@ class Link:
     def flush_soon(self) -> None:
         """Let what is ready leave at the end of this turn, with whatever else becomes ready in it."""
         if self._flush is None and not self._is_receiving:
+            self._flush = self._loop.call_soon(self.flush)
+
+    def _flush_first(self) -> None:
+        """Let the turn's first request leave now, and what becomes ready after it at the turn's end."""
+        if self._flush is None and not self._is_receiving:
+            self.flush()
             self._flush = self._loop.call_soon(self.flush)
 
     def flush(self) -> None:
