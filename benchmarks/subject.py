@@ -103,7 +103,7 @@ class Dialback(Subject):
         environments: int = 1,
         keys: Mapping[str, object] | None = None,
         python: str = sys.executable,
-        standard_loop: bool = False,
+        uvloop: bool = False,
         distance: tuple[int, int] | None = None,
         tls: tuple[Path, Path] | None = None,
         function: str = FUNCTION,
@@ -112,8 +112,8 @@ class Dialback(Subject):
         function_variables: Mapping[str, str] | None = None,
         bare: bool = False,
     ) -> None:
-        """`places`: streams in each environment. `keys`: of the gateway's configuration. `python`, `standard_loop`:
-        what it runs on. `distance`: ports on which somebody passes on what goes to the gateway from the function, and
+        """`places`: streams in each environment. `keys`: of the gateway's configuration. `python`, `uvloop`: what the
+        gateway runs on. `distance`: ports on which somebody passes on what goes to the gateway from the function, and
         to the function from the gateway; `distance_targets` says where to. `tls`: certificate and key. `function`,
         `root`: its file and handler, and its task root. `function_core`: None for all of them. `bare`: the bare
         function in place of the local Lambda."""
@@ -153,9 +153,9 @@ class Dialback(Subject):
             **(keys or {}),
         }
         flags = [part for key, value in settings.items() for part in (_flag(key), str(value))]
-        command = ("-m", "benchmarks.standard_loop_command") if standard_loop else (str(REPOSITORY / "dialback.py"),)
         gateway = Process(
-            [python, *command, "serve", *flags],
+            [python, *(("-m", "benchmarks.uvloop_command") if uvloop else (str(REPOSITORY / "dialback.py"),)), "serve"]
+            + flags,
             folder / f"{name}-gateway.log",
             core=SUBJECT_CORE,
             environment=shared,

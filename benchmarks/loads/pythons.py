@@ -74,14 +74,14 @@ def _loops(bench: Bench) -> None:
         measured = [
             subjects.take(
                 subject.Dialback(
-                    f"{version}, {'asyncio' if standard_loop else 'uvloop'}",
+                    f"{version}, {'uvloop' if uvloop else 'asyncio'}",
                     bench.folder,
                     python=python,
-                    standard_loop=standard_loop,
+                    uvloop=uvloop,
                     keys={"log.level": "warning"},
                 )
             )
-            for (version, python), standard_loop in itertools.product(pythons.items(), (False, True))
+            for (version, python), uvloop in itertools.product(pythons.items(), (False, True))
         ]
         for one in measured:
             with connect(one.port) as connection:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SECRET_BYTES = 32
 """Of chance, printed as 43 characters."""
-LIBRARIES = ("aiohttp", "structlog", "watchfiles", *(["uvloop"] if sys.platform != "win32" else []))
+LIBRARIES = ("aiohttp", "structlog", "watchfiles")
 """What servers load later. A missing one is found out now, so that `dialback.main` can say what to install."""
 for _library in LIBRARIES:
     if importlib.util.find_spec(_library) is None:

@@ -78,18 +78,9 @@ class StopSignals:
         await stop(0.0)
 
 
-def new_event_loop() -> asyncio.AbstractEventLoop:
-    """uvloop's (docs/performance.md says why); on Windows, which has no uvloop, Python's own."""
-    if sys.platform == "win32":
-        return asyncio.new_event_loop()
-    import uvloop
-
-    return uvloop.new_event_loop()
-
-
 def run(serving: Coroutine[None, None, int]) -> int:
     """Run a command's coroutine to its end, and return its exit code."""
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    with asyncio.Runner() as runner:
         return runner.run(serving)
 
 
