@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -54,8 +53,8 @@ def processor_seconds(statement: str) -> float:
 def test_the_import_costs_little_beside_what_it_stands_on(ours: str, yardstick: str, limit: float) -> None:
     processor_seconds(ours), processor_seconds(yardstick)  # which compiles both
     pairs = [(processor_seconds(ours), processor_seconds(yardstick)) for _ in range(ROUNDS)]
-    median, against = (statistics.median(each) for each in zip(*pairs, strict=True))
-    assert median <= limit * against, f"{median * 1000:.1f} ms, and the yardstick {against * 1000:.1f} ms"
+    least, against = (min(each) for each in zip(*pairs, strict=True))  # what others disturb only ever takes longer
+    assert least <= limit * against, f"{least * 1000:.1f} ms, and the yardstick {against * 1000:.1f} ms"
 
 
 def loaded(code: str, **variables: str) -> set[str]:
