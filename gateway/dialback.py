@@ -16,6 +16,8 @@ import structlog
 from gateway.exchange import Exchange
 from gateway.link_socket import LinkSocket
 from gateway.link_stream import LinkStream
+from gateway.response_heads import ResponseHeads
+from gateway.retention import Retention
 from gateway.websocket import FramingError
 from gateway.websocket_exchange import WebSocketExchange
 from protocol import events as ev
@@ -35,7 +37,6 @@ from protocol.gateway_session import GatewaySession
 log = structlog.get_logger("dialback.link")
 
 TIMER_STEP: Final = 0.001  # seconds
-PARKED_TIMEOUT: Final = 900.0  # seconds without a lease, after which the environment is taken for gone
 
 
 class LinkOwner(Protocol):
@@ -75,11 +76,10 @@ class Link:
         self._socket: LinkSocket | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0  # on the session's clock
-        self._parked: asyncio.TimerHandle | None = None  # looks whether a link gets no lease any more
-        self._parked_at = 0.0  # on the loop's clock, the last time
+        self._retention = Retention(lambda: session.is_leased, lambda: self.end("it was parked for too long"))
         self._flush: asyncio.Handle | None = None
         self._is_receiving = False
-        self._heads: dict[int, ev.ResponseReceived] = {}  # whose whole bodies may be in what was read with them
+        self._heads = ResponseHeads()
         self.is_outdated = False
         """New code took its place: its environment ends soon, and what it still has may be cut."""
         self._loop = asyncio.get_running_loop()
@@ -159,7 +159,7 @@ class Link:
             self._fail(CLOSE_PROTOCOL_ERROR, "a lease that is not good, over open streams")
             return
         self.session.decline(lease)
-        self._expect_lease()
+        self._retention.parked()
         self.flush_soon()
 
     def release(self) -> None:
@@ -181,26 +181,14 @@ class Link:
         except ProtocolError as error:
             self._fail(CLOSE_PROTOCOL_ERROR, str(error))
             return
-        if not events:
-            return
-        event = events[0]
-        if type(event) is ev.ResponseReceived and not event.end:
-            self._heads[event.stream] = event
-        elif type(event) is ev.DataReceived:
-            if (head := self._heads.pop(event.stream, None)) is not None:
-                if event.end and event.data:
-                    events[0] = ev.ResponseReceived(event.stream, head.response, True, event.data)
-                else:
-                    events.insert(0, head)
-            self._handle(events)
-        else:
-            self._dispatch(events)
+        if events:
+            self._handle(self._heads.join(events))
 
     def heard(self) -> None:
         self.session.heard(time.monotonic())
 
     def received(self) -> None:
-        if self._heads:
+        if self._heads.waiting:
             self._dispatch([])
         self.flush()
 
@@ -268,22 +256,6 @@ class Link:
         self._dispatch(self.session.handle_timeout(time.monotonic()))
         self.flush()
 
-    def _expect_lease(self) -> None:
-        """A parked link has no pings, so that nothing else would tell that its environment is no more."""
-        self._parked_at = self._loop.time()
-        if self._parked is None:
-            self._parked = self._loop.call_later(PARKED_TIMEOUT, self._look_for_lease)
-
-    def _look_for_lease(self) -> None:
-        """It may have had some meanwhile: the timer is left to run."""
-        self._parked = None
-        if not self.session.is_leased:
-            left = self._parked_at + PARKED_TIMEOUT - self._loop.time()
-            if left > 0:
-                self._parked = self._loop.call_later(left, self._look_for_lease)
-            else:
-                self.end("it was parked for too long")
-
     # the end
 
     def _fail(self, code: int, text: str) -> None:
@@ -303,10 +275,7 @@ class Link:
 
     def _dispatch(self, events: list[Event]) -> None:
         """In order: heads that wait for their bodies came before."""
-        if self._heads:
-            heads, self._heads = self._heads, {}
-            events = [*heads.values(), *events]
-        self._handle(events)
+        self._handle(self._heads.before(events))
 
     def _handle(self, events: list[Event]) -> None:
         while events:
@@ -375,7 +344,7 @@ class Link:
         self._owner.lease_offered(self, event)
 
     def _on_parked(self, event: ev.Parked) -> None:
-        self._expect_lease()
+        self._retention.parked()
         self._owner.link_parked(self)
 
     def _on_ping(self, event: ev.PingDue) -> None:
@@ -400,10 +369,11 @@ class Link:
             except Exception:
                 log.exception("link.mistake", session=self.session.id.hex(), at="SessionEnded")
                 stream.give_up()
-        for timer in (self._timer, self._parked, self._flush):
+        for timer in (self._timer, self._flush):
             if timer is not None:
                 timer.cancel()
-        self._timer = self._parked = self._flush = None
+        self._timer = self._flush = None
+        self._retention.cancel()
         self._forget(self)
         self._owner.link_ended(self, reason)
 

@@ -1,6 +1,6 @@
-"""A function's leases: the links whose environments are awake, since when, and what they do with their time.
+"""A function's leases: the links whose environments are awake, since when and until when, and how they spend it.
 
-Knows links and their starts. Who gets a lease, and when it takes no more, is the pool's to say.
+Knows links and their starts. Who gets a lease, and what follows when its time is up, is the pool's to say.
 """
 
 from __future__ import annotations
@@ -13,24 +13,37 @@ from gateway.bill import Bill
 from gateway.dialback import Link
 from gateway.starts import Start
 
+LONGEST: Final = 900.0  # seconds; no platform lets an invocation run longer
+RENEWAL_STARTS: Final = 3  # expected cold starts before its time is over, a lease is ageing: another takes over …
+LONGEST_LEAD: Final = 0.25  # … but no earlier than in that part of it
 LAST_CALL: Final = 5.0  # seconds before its end in which a lease takes no stream at all
 
 
 class Leases(dict[Link, Start]):
     """Of one pool; begins and ends with it."""
 
-    def __init__(self, bill: Bill) -> None:
+    def __init__(self, bill: Bill, share: float, aged: Callable[[], None], over: Callable[[Link], None]) -> None:
+        """`share`: the part of its time in which a lease takes new streams. `aged`: called when one is ageing. `over`:
+        called when one takes no more."""
         super().__init__()
         self._bill = bill
+        self._share = share
+        self._aged = aged
+        self._over = over
         self._loop = asyncio.get_running_loop()
 
-    def begin(self, link: Link, start: Start, seconds: float) -> None:
-        """For so long. Streams may be open on it already."""
+    def begin(self, link: Link, start: Start, remaining: float, cold: float) -> None:
+        """For so many seconds; `cold`: how many another environment takes to start. Streams may be open on it
+        already."""
+        remaining = min(remaining, LONGEST)
         self[link] = start
         start.is_leased = True
         start.leased_at = self._loop.time()
-        start.ends_at = start.leased_at + seconds
+        start.ends_at = start.leased_at + remaining
         start.idle_since = None if link.open_streams else start.leased_at
+        seconds = remaining * self._share
+        lead = min(seconds * LONGEST_LEAD, RENEWAL_STARTS * cold)
+        start.timer = self._loop.call_later(seconds - lead, self._age, link, lead)
 
     def end(self, link: Link) -> Start | None:
         """The link's, if it has one. Idempotent."""
@@ -91,3 +104,9 @@ class Leases(dict[Link, Start]):
     def oldest_ageing(self) -> Link | None:
         """That a fresh lease takes over from."""
         return next((link for link, start in self.items() if start.is_ageing and not start.is_retired), None)
+
+    def _age(self, link: Link, lead: float) -> None:
+        start = self[link]
+        start.is_ageing = True
+        start.timer = self._loop.call_later(lead, self._over, link)
+        self._aged()

@@ -7,7 +7,6 @@ and no WebSocket: it sees exchanges, links and an invoker.
 from __future__ import annotations
 
 import asyncio
-from typing import Final
 
 import structlog
 
@@ -34,10 +33,6 @@ from protocol.invitation import Keyring
 
 log = structlog.get_logger("dialback.pool")
 
-LONGEST_LEASE: Final = 900.0  # seconds; no platform lets an invocation run longer
-RENEWAL_STARTS: Final = 3  # expected cold starts before that time is over, another one is started to take over …
-LONGEST_LEAD: Final = 0.25  # … but no earlier than in that part of it
-
 
 class Pool:
     """One function's. Begins and ends with the gateway; owns the tasks that its invocations run in."""
@@ -54,7 +49,7 @@ class Pool:
         self.bonds = Bonds()
         self._keyring = keyring
         self._invitations = invitations
-        self._leases = Leases(self.bill)
+        self._leases = Leases(self.bill, function.lease_share / 100, self.starts_changed, self._retire)
         self._parked: dict[Link, float] = {}  # whose environments are frozen, and may be thawed; since when
         self._places = Places()
         self._queue = Queue(self.starts_changed)
@@ -152,7 +147,8 @@ class Pool:
             self._parked[link] = self._loop.time()
             link.decline(offer.lease)
             return
-        self._leased(link, start, min(offer.remaining, LONGEST_LEASE))
+        start.is_kept = self._needed_to_keep() > 0
+        self._leases.begin(link, start, offer.remaining, self.forecast.start(is_warm=False) or 0.0)
         self.place_freed(link)
         link.grant(offer.lease, self._linger(link, start, offer.remaining))
         if aged is not None:
@@ -372,25 +368,11 @@ class Pool:
         is_awaited = bool(self._queue) or self._rooms.is_wanted(link)
         return is_awaited or self._needed_to_keep() > 0 or (self.function.linger > 0 and not self._is_draining)
 
-    def _leased(self, link: Link, start: Start, remaining: float) -> None:
-        """It takes new streams for a share of that, and another one takes over in time."""
-        seconds = remaining * self.function.lease_share / 100
-        start.is_kept = self._needed_to_keep() > 0
-        self._leases.begin(link, start, remaining)
-        lead = min(seconds * LONGEST_LEAD, RENEWAL_STARTS * (self.forecast.start(is_warm=False) or 0.0))
-        start.timer = self._loop.call_later(seconds - lead, self._age, link, lead)
-
     def _linger(self, link: Link, start: Start, remaining: float) -> float:
         """Seconds that it stays awake without a stream."""
         if self._is_draining:
             return 0.0
         return remaining if start.is_kept else self._rooms.linger(link, self.function.linger)
-
-    def _age(self, link: Link, lead: float) -> None:
-        start = self._leases[link]
-        start.is_ageing = True
-        start.timer = self._loop.call_later(lead, self._retire, link)
-        self.starts_changed()
 
     def _retire(self, link: Link) -> None:
         """New streams go elsewhere; it parks when those that it has are over."""

@@ -15,7 +15,7 @@ import pytest
 from aiohttp import ClientPayloadError
 from websockets.frames import Opcode
 
-from gateway import dialback, link_socket
+from gateway import link_socket, retention
 from gateway.config import LimitsConfig, RetryConfig, SessionConfig
 from gateway.dialback import Link
 from gateway.exchange import Exchange
@@ -163,7 +163,7 @@ async def test_an_environment_that_is_no_more_is_forgotten_although_it_says_noth
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A reaped environment's kernel sends no FIN: its parked link stayed for ever."""
-    monkeypatch.setattr(dialback, "PARKED_TIMEOUT", 0.1)
+    monkeypatch.setattr(retention, "PARKED_TIMEOUT", 0.1)
     async with whole(FunctionUrl(), linger=0) as it:
         await it.get()
         link = it.link
