@@ -16,7 +16,6 @@ import structlog
 from gateway.exchange import Exchange
 from gateway.link_socket import LinkSocket
 from gateway.link_stream import LinkStream
-from gateway.response_heads import ResponseHeads
 from gateway.retention import Retention
 from gateway.websocket import FramingError
 from gateway.websocket_exchange import WebSocketExchange
@@ -79,7 +78,6 @@ class Link:
         self._retention = Retention(lambda: session.is_leased, lambda: self.end("it was parked for too long"))
         self._flush: asyncio.Handle | None = None
         self._is_receiving = False
-        self._heads = ResponseHeads()
         self.is_outdated = False
         """New code took its place: its environment ends soon, and what it still has may be cut."""
         self._loop = asyncio.get_running_loop()
@@ -181,15 +179,12 @@ class Link:
         except ProtocolError as error:
             self._fail(CLOSE_PROTOCOL_ERROR, str(error))
             return
-        if events:
-            self._handle(self._heads.join(events))
+        self._dispatch(events)
 
     def heard(self) -> None:
         self.session.heard(time.monotonic())
 
     def received(self) -> None:
-        if self._heads.waiting:
-            self._dispatch([])
         self.flush()
 
     def writable(self) -> None:
@@ -274,10 +269,6 @@ class Link:
     # what the session says
 
     def _dispatch(self, events: list[Event]) -> None:
-        """In order: heads that wait for their bodies came before."""
-        self._handle(self._heads.before(events))
-
-    def _handle(self, events: list[Event]) -> None:
         while events:
             for event in events:
                 try:

@@ -21,7 +21,7 @@ from gateway.starts import Start
 from gateway.telemetry import RateLimited
 from gateway.upgrade import accept_websocket, check_handshake, reply
 from protocol.dial import REASON_HEADER, VERSION, Dial
-from protocol.dial_reader import read_dial
+from protocol.dial_reader import is_proved, read_dial
 from protocol.errors import DialRefused
 from protocol.flow import Budget
 from protocol.gateway_session import GatewaySession, SessionOptions
@@ -119,7 +119,7 @@ class Endpoint:
         """The link of a dial, whose proof is checked. Raises `DialRefused`, with nothing changed."""
         link = self._links.get(dial.session)
         if link is not None:
-            if not dial.is_proved_by(link.key):
+            if not is_proved(dial, link.key):
                 raise DialRefused("proof")
             return link
         if not dial.invitation:

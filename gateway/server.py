@@ -28,7 +28,8 @@ from gateway.received_request import ReceivedRequest
 from gateway.request_log import log_exchange
 from gateway.routes import Routes
 from gateway.starts import Start
-from protocol.dial import CONNECT_PATH, Limits
+from protocol.dial import Limits
+from protocol.dial_reader import CONNECT_PATH
 from protocol.gateway_session import SessionOptions
 from protocol.invitation import Keyring
 

@@ -8,9 +8,7 @@ from typing import Any
 from lambda_client.event import as_text, event_body, opening_of
 from lambda_client.stream import LambdaContext, Pair, Stream
 
-ANSWER_LIMIT = (
-    6_291_556  # bytes of the JSON that the platform takes back (AWS, "Lambda quotas": 6 MB; the figure of its error)
-)
+ANSWER_LIMIT = 6_291_556  # bytes of JSON that the platform takes back (AWS, "Lambda quotas": 6 MB; its error's figure)
 
 
 class AnswerTooLarge(Exception):

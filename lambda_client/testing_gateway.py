@@ -193,6 +193,8 @@ class GatewayEnd:
     def _tell(self, exchange: Exchange, event: Any) -> None:
         if isinstance(event, events.ResponseReceived):
             exchange.news.put(("head", (event.response.status, event.response.headers)))
+            if event.body:
+                exchange.news.put(("data", event.body))
             if event.end:
                 exchange.news.put(("end", []))
             elif exchange.method == b"HEAD" or event.response.status in (204, 205, 304):

@@ -224,7 +224,7 @@ _SHAPES: Final[dict[int, _Shape]] = {
     Park.TYPE: _Shape(Park, (_is_count, _is_count, _is_count)),
     Parked.TYPE: _Shape(Parked, (_is_count, _is_count)),
     Request.TYPE: _Shape(Request, (_is_stream, _is_exchange, _is_bytes, _is_bytes, _is_headers, _REQUEST_OPTIONS)),
-    Response.TYPE: _Shape(Response, (_is_stream, _is_final, _is_headers, _options(end=_is_bool))),
+    Response.TYPE: _Shape(Response, (_is_stream, _is_final, _is_headers, _options(end=_is_bool, body=_is_bytes))),
     Informational.TYPE: _Shape(Informational, (_is_stream, _is_interim, _is_headers)),
     Trailers.TYPE: _Shape(Trailers, (_is_stream, _is_headers)),
     Close.TYPE: _Shape(Close, (_is_stream, _is_close_code, _is_close_reason)),
@@ -273,6 +273,13 @@ def encode(frame: Frame) -> bytes:
     if len(message) > MAX_HEAD_SIZE:
         raise LocalError(f"{type(frame).__name__} of {len(message)} bytes; the limit is {MAX_HEAD_SIZE}")
     return message
+
+
+def with_body(response: bytes, body: Bytes) -> bytes | None:
+    """A RESPONSE with its whole body in it. None for another frame, or where options (0x80: none) or size forbid it."""
+    if response[1] != Response.TYPE or response[-1] != 0x80 or len(response) + len(body) > MAX_HEAD_SIZE - 9:
+        return None
+    return bytes(response[:-1] + _PACK({"body": body}))
 
 
 def decode(message: Bytes) -> Frame:

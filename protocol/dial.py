@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import base64
-import hmac
 from dataclasses import dataclass, field
 from typing import Final
 
 from protocol.flow import INITIAL_WINDOW, MAX_FIRST_CREDIT
 from protocol.frames import MAX_OFFSET
-from protocol.invitation import resume_proof
 from protocol.ledger import MAX_UNACKED_BYTES, MAX_UNACKED_FRAMES, MIN_UNACKED_BYTES, MIN_UNACKED_FRAMES
 
 VERSION: Final = "1"
-CONNECT_PATH: Final = "/_dialback/v1/connect"
 REASON_HEADER: Final = "Dialback-Reason"
 
 # WebSocket close codes (docs/protocol.md §3.5)
@@ -91,7 +88,3 @@ class Dial:
         if not self.proof:
             return INVITATION_SCHEME + self.invitation
         return RESUME_SCHEME + " ".join(filter(None, (self.proof.hex(), self.invitation)))
-
-    def is_proved_by(self, key: bytes) -> bool:
-        """Whether `proof` is that of the session whose key this is. Constant time."""
-        return hmac.compare_digest(self.proof, resume_proof(key, self.session, self.epoch, self.received))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hmac
 from collections.abc import Mapping
 from typing import Final
 
@@ -10,8 +11,10 @@ from protocol.codec import decode
 from protocol.dial import INVITATION_SCHEME, RESUME_SCHEME, VERSION, Dial, Limits
 from protocol.errors import DialRefused, ProtocolError
 from protocol.frames import MAX_OFFSET, Lease
-from protocol.invitation import PROOF_SIZE
+from protocol.invitation import resume_proof
 
+CONNECT_PATH: Final = "/_dialback/v1/connect"
+PROOF_SIZE: Final = 32  # bytes
 _MAX_NUMBER: Final = 19  # digits
 
 
@@ -48,6 +51,11 @@ def read_dial(headers: Mapping[str, str]) -> Dial:
     ):
         raise DialRefused("proof")
     return Dial(session, epoch, received, limits, invitation, proof, lease, remaining, features)
+
+
+def is_proved(dial: Dial, key: bytes) -> bool:
+    """Whether the dial has the proof of the session whose key this is. Constant time."""
+    return hmac.compare_digest(dial.proof, resume_proof(key, dial.session, dial.epoch, dial.received))
 
 
 def _credentials(text: str) -> tuple[str, bytes]:

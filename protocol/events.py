@@ -81,11 +81,11 @@ class InformationalReceived(Record):
 
 
 class ResponseReceived(Record):
-    """`end`: no body follows, or it is whole: then it is `body`, if the driver has put it there."""
+    """`end`: no more follows; `body` is all of the body then."""
 
     __slots__ = ("stream", "response", "end", "body")
 
-    def __init__(self, stream: int, response: Response, end: bool, body: Bytes = b"") -> None:
+    def __init__(self, stream: int, response: Response, end: bool, body: bytes = b"") -> None:
         self.stream = stream
         self.response = response
         self.end = end

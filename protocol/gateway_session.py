@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from protocol import events as ev
 from protocol.codec import decode, encode
@@ -25,10 +26,26 @@ from protocol.frames import (
     Response,
     Welcome,
 )
-from protocol.lease import ANSWER_SILENCE, GATEWAY_LEASE, LeaseInput, LeaseState
+from protocol.lease import LeaseInput, LeaseState
 from protocol.lease import step as lease_step
 from protocol.session import Session
 from protocol.stream import Input, Stream, step
+
+ANSWER_SILENCE: Final = 1.0  # seconds without an answer to a ping after which an invocation's answer ends its lease
+
+_S, _I = LeaseState, LeaseInput
+
+#: At the gateway, where a PARK is answered in the same step or ignored.
+GATEWAY_LEASE: Final[dict[tuple[LeaseState, LeaseInput], LeaseState]] = {
+    (_S.PARKED, _I.OFFER): _S.OFFERED,
+    (_S.OFFERED, _I.OFFER): _S.OFFERED,
+    (_S.OFFERED, _I.GRANT): _S.LEASED,
+    (_S.OFFERED, _I.REQUEST): _S.OFFERED,
+    (_S.OFFERED, _I.PARKED): _S.PARKED,
+    (_S.LEASED, _I.OFFER): _S.OFFERED,
+    (_S.LEASED, _I.REQUEST): _S.LEASED,
+    (_S.LEASED, _I.PARKED): _S.PARKED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,13 +296,16 @@ class GatewaySession(Session):
         stream = self._remote(frame.stream)
         if stream is None:
             return
-        end = bool(frame.options.get("end"))
+        body = frame.options.get("body")
+        end = body is not None or bool(frame.options.get("end"))
         if frame.status == 101 and (end or not stream.is_websocket):
             raise ProtocolError("101 without messages, or to a request that is no WebSocket")
         stream.receive(Input.UPGRADE if frame.status == 101 else Input.HEAD)
+        if body:
+            self._receive(stream, len(body), now)
         if end:
             stream.receive(Input.END)
         if not stream.is_discarding:
-            self._events.append(ev.ResponseReceived(stream.id, frame, end))
+            self._events.append(ev.ResponseReceived(stream.id, frame, end, body or b""))
         if end:
             self._close_if_over(stream)

@@ -20,7 +20,6 @@ INVITATION_CONTENT_TYPE: Final = "application/vnd.dialback.invitation+json"
 INVITATION_KEY: Final = "dialback-invitation"
 MIN_SECRET_SIZE: Final = 32  # bytes; as long as the hash (RFC 2104 §3)
 NONCE_SIZE: Final = 16  # bytes
-PROOF_SIZE: Final = 32  # bytes
 MAX_TOKEN_SIZE: Final = 4096  # characters; a URL of 2 KiB and the rest fit
 CLOCK_SKEW: Final = 60  # seconds that the function allows; the gateway's clock decides
 

@@ -1,4 +1,4 @@
-"""The lease of a link, as the function and as the gateway see it: two tables (docs/protocol.md §4.2)."""
+"""The lease of a link: its states, its inputs, and the function's table (docs/protocol.md §4.2)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from protocol.errors import DialbackError
 RECYCLE_TIMEOUT: Final = 0.2  # seconds without any frame after LEASE on a socket that an earlier lease used …
 RECYCLE_ROUND_TRIPS: Final = 3  # … or so many round trips, where that is more: a slow socket is not a dead one
 PARK_TIMEOUT: Final = 1.0  # seconds of silence after PARK, in which PARKED or a REQUEST that voids it has not come
-ANSWER_SILENCE: Final = 1.0  # seconds without an answer to a ping after which an invocation's answer ends its lease
 
 
 class LeaseState(Enum):
@@ -45,18 +44,6 @@ FUNCTION_LEASE: Final[dict[tuple[LeaseState, LeaseInput], LeaseState]] = {
     (_S.PARKING, _I.OFFER): _S.OFFERED,
     (_S.PARKING, _I.REQUEST): _S.LEASED,
     (_S.PARKING, _I.PARKED): _S.PARKED,
-}
-
-#: At the gateway, where a PARK is answered in the same step or ignored.
-GATEWAY_LEASE: Final[dict[tuple[LeaseState, LeaseInput], LeaseState]] = {
-    (_S.PARKED, _I.OFFER): _S.OFFERED,
-    (_S.OFFERED, _I.OFFER): _S.OFFERED,
-    (_S.OFFERED, _I.GRANT): _S.LEASED,
-    (_S.OFFERED, _I.REQUEST): _S.OFFERED,
-    (_S.OFFERED, _I.PARKED): _S.PARKED,
-    (_S.LEASED, _I.OFFER): _S.OFFERED,
-    (_S.LEASED, _I.REQUEST): _S.LEASED,
-    (_S.LEASED, _I.PARKED): _S.PARKED,
 }
 
 

@@ -9,12 +9,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
-from protocol.codec import data_type, encode, encode_fixed, message_type
+from protocol.codec import data_type, encode, encode_fixed, message_type, with_body
 from protocol.frames import DATA_OVERHEAD, DATA_SIZE, Ack, Bytes, Credit, Frame
 from protocol.ledger import ReceiveLedger, SendLedger
 from protocol.stream import QueuedEnd, QueuedFrame, QueuedMessage, Stream
 
 QUANTUM: Final = 64 << 10  # bytes a stream may send in one turn
+SMALL_BODY: Final = 16 << 10  # bytes of a whole body up to which it travels in its RESPONSE
 CREDIT_SIZE: Final = 20  # bytes that CREDIT has at most
 LATE_SIZE: Final = 8 << 10  # bytes that a late frame may have: LEASE with the longest invitation fits
 
@@ -136,12 +137,17 @@ class Scheduler:
             stream, frame = head
             if not stream.head_unsent:
                 continue  # reset since: its head is not wanted any more
-            if held or not self._sender.has_room(len(frame)):
+            whole = _whole_response(stream, frame)
+            if held or not self._sender.has_room(len(whole or frame)):
                 held.append(head)
             else:
                 stream.head_unsent -= 1
                 stream.is_announced = True
-                budget -= self._keep(frames, frame, now)
+                if whole:
+                    stream.send_credit.offset += stream.queued
+                    stream.queued = 0
+                    stream.queue.clear()
+                budget -= self._keep(frames, whole or frame, now)
                 self.schedule(stream)
                 self._sent_of(stream)
         self._heads.extendleft(reversed(held))
@@ -229,6 +235,19 @@ class Scheduler:
         else:
             item.data = view[size:]
         return frame
+
+
+def _whole_response(stream: Stream, head: bytes) -> bytes | None:
+    """A RESPONSE with the body that waits behind it, where that is whole and small and there is credit for it."""
+    queue = stream.queue
+    if len(queue) != 2 or type(queue[1]) is not QueuedEnd:
+        return None
+    body = queue[0]
+    if not isinstance(body, (bytes, bytearray, memoryview)) or len(body) > min(
+        SMALL_BODY, stream.send_credit.available
+    ):
+        return None
+    return with_body(head, body)
 
 
 def _is_sendable(stream: Stream) -> bool:

@@ -12,7 +12,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection
 
 from gateway.invitations import FIRST_PRESENTATION
-from protocol.dial import CONNECT_PATH, Dial, Limits
+from protocol.dial import Dial, Limits
+from protocol.dial_reader import CONNECT_PATH
 from protocol.frames import MAX_FRAME_SIZE
 from protocol.invitation import Invitation, key_id, sign
 from tests.e2e.patience import PATIENCE

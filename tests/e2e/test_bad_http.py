@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from protocol.dial import CONNECT_PATH
+from protocol.dial_reader import CONNECT_PATH
 from tests.e2e import process
 from tests.e2e.neighbour import Neighbour
 from tests.e2e.patience import wait_for

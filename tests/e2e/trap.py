@@ -13,7 +13,8 @@ from types import TracebackType
 
 from websockets.sync.client import ClientConnection, connect
 
-from protocol.dial import CONNECT_PATH, Dial, Limits
+from protocol.dial import Dial, Limits
+from protocol.dial_reader import CONNECT_PATH
 from protocol.invitation import INVITATION_CONTENT_TYPE, INVITATION_KEY
 from tests.e2e.patience import PATIENCE
 from tests.e2e.stack import Stack

@@ -15,7 +15,8 @@ from websockets.frames import Frame, Opcode
 
 from gateway.server import Gateway
 from protocol.codec import encode
-from protocol.dial import CONNECT_PATH, Dial
+from protocol.dial import Dial
+from protocol.dial_reader import CONNECT_PATH
 from protocol.frames import Lease
 from tests.gateway.environment_fake import LOOPBACK
 

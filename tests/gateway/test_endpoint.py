@@ -22,7 +22,8 @@ from gateway.dialback import Link
 from gateway.endpoint import Endpoint
 from gateway.server import Gateway
 from gateway.websocket import NO_STATUS
-from protocol.dial import CONNECT_PATH, FINAL_CLOSES, Dial, Limits
+from protocol.dial import FINAL_CLOSES, Dial, Limits
+from protocol.dial_reader import CONNECT_PATH
 from protocol.frames import MAX_FRAME_SIZE
 from protocol.invitation import Invitation, key_id, read, resume_proof, session_key, sign
 from tests.gateway.environment_fake import (

@@ -1,4 +1,4 @@
-"""A response that one read of the link brings whole reaches its client in one write; any other as it comes."""
+"""A response whose body travels in its RESPONSE is told to its exchange in one call; any other as it comes."""
 
 from __future__ import annotations
 
@@ -60,26 +60,34 @@ async def opened(it: Whole, *paths: str) -> tuple[Raw, list[int]]:
     return raw, [numbers[path] for path in paths]
 
 
-async def test_heads_and_bodies_that_came_together_are_told_together(told: list[tuple[str, bytes]]) -> None:
+async def test_a_body_in_its_response_is_told_with_it(told: list[tuple[str, bytes]]) -> None:
     async with whole(url_of(Environment())) as it:
         raw, (one, two, three), asked = await leased(it, "/1", "/2", "/3")
         raw.send(
-            encode(Response(one, 200, TEXT)),
-            encode(Response(two, 200, LONG)),
+            encode(Response(one, 200, TEXT, {"body": b"of 1"})),
             encode(Response(three, 200, TEXT)),
-            encode(Data(two, b"of 2\n", True)),
+            encode(Response(two, 200, LONG, {"body": b"of 2\n"})),
             encode(Data(three, b"of")),
-            encode(Data(one, b"of 1", True)),
             encode(Data(three, b" 3", True)),
         )
         assert [(await each)[1] for each in asked] == ["of 1", "of 2\n", "of 3"]
         assert told == [
-            ("response /2", b"of 2\n"),
-            ("response /3", b""),
-            ("data /3", b"of"),
             ("response /1", b"of 1"),
+            ("response /3", b""),
+            ("response /2", b"of 2\n"),
+            ("data /3", b"of"),
             ("data /3", b" 3"),
         ]
+        await raw.close()
+
+
+@pytest.mark.parametrize("body", [b"shrt", b"longer"])
+async def test_one_that_is_not_of_its_length_is_no_response(told: list[tuple[str, bytes]], body: bytes) -> None:
+    async with whole(url_of(Environment())) as it:
+        raw, (number,), (asked,) = await leased(it, "/1")
+        raw.send(encode(Response(number, 200, LONG, {"body": body})))
+        await asyncio.wait((asked,), timeout=5)
+        assert told == [("response /1", body)] and (asked.exception() is not None or asked.result()[0] == 502)
         await raw.close()
 
 
@@ -130,6 +138,6 @@ async def test_interim_responses_stay_before_the_head(told: list[tuple[str, byte
     async with whole(url_of(Environment())) as it:
         raw, (number,), (asked,) = await leased(it, "/1")
         hints = encode(Informational(number, 103, [(b"link", b"</x>; rel=preload")]))
-        raw.send(hints, encode(Response(number, 200, TEXT)), encode(Data(number, b"whole", True)))
+        raw.send(hints, encode(Response(number, 200, TEXT, {"body": b"whole"})))
         assert (await asked)[1] == "whole" and told == [("response /1", b"whole")]
         await raw.close()

@@ -21,7 +21,7 @@ from websockets.http11 import Request, Response
 
 from lambda_client.testing_gateway import Exchange, GatewayEnd
 from protocol.dial import Dial
-from protocol.dial_reader import read_dial
+from protocol.dial_reader import is_proved, read_dial
 from protocol.errors import REFUSALS, DialRefused
 from protocol.gateway_session import SessionOptions
 from protocol.invitation import Invitation, key_id, read, session_key, sign
@@ -160,7 +160,7 @@ class LoopbackGateway:
 
     def _check(self, dial: Dial) -> None:
         if dial.session in self.ends and not self.ends[dial.session].session.is_ended:
-            if not dial.is_proved_by(self._keys[dial.session]):
+            if not is_proved(dial, self._keys[dial.session]):
                 raise DialRefused("proof")
         elif not dial.invitation:
             raise DialRefused("unknown")

@@ -141,7 +141,9 @@ class Pair:
         return [event for event in saw if isinstance(event, kind)]
 
     def body(self, session: Session, stream: int) -> bytes:
-        return b"".join(bytes(event.data) for event in self.seen(session, ev.DataReceived) if event.stream == stream)
+        with_head = [event.body for event in self.seen(session, ev.ResponseReceived) if event.stream == stream]
+        data = [bytes(event.data) for event in self.seen(session, ev.DataReceived) if event.stream == stream]
+        return b"".join(with_head + data)
 
     def forget(self) -> None:
         self.function_saw.clear()

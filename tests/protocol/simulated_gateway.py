@@ -10,7 +10,7 @@ from random import Random
 
 from protocol import events as ev
 from protocol.dial import CLOSE_SESSION_OVER, CLOSE_SUPERSEDED, Dial
-from protocol.dial_reader import read_dial
+from protocol.dial_reader import is_proved, read_dial
 from protocol.errors import DialRefused
 from protocol.flow import SESSION_BUDGET, Budget
 from protocol.frames import MAX_FRAME_SIZE
@@ -131,7 +131,7 @@ class Gateway:
     def _link_of(self, dial: Dial) -> GatewayLink:
         link = self.links.get(dial.session)
         if link is not None:
-            if not dial.is_proved_by(session_key(SECRET, NONCE, dial.session)):
+            if not is_proved(dial, session_key(SECRET, NONCE, dial.session)):
                 raise DialRefused("proof")
             return link
         if not dial.invitation:

@@ -136,6 +136,7 @@ class Report:
     events: int = 0
     seconds: float = 0.0
     dials: int = 0
+    whole: int = 0  # responses that came with their bodies
     most_frames: int = 0
     most_bytes: int = 0
     most_held: int = 0  # bytes that came on one stream and were not consumed
@@ -285,6 +286,7 @@ class World(Watcher):
                 environment.withdrawn.add(client.plan.number)
         self.unsettled -= 1
         self.report.outcomes[outcome] += 1
+        self.report.whole += client.receiver.was_whole
         self.report.finished.append(self.clock.now - self._began)
         plan = client.plan
         if outcome == "reset":

@@ -308,6 +308,7 @@ def test_what_is_no_frame_is_refused(message: bytes) -> None:
         fr.Response(1, 200, [("a", "b")]),  # type: ignore[list-item]
         fr.Response(0, 200),
         fr.Response(1, 200, [], {"end": 1}),
+        fr.Response(1, 200, [], {"body": "text"}),
         fr.Informational(1, 101),
         fr.Request(1, b"short", b"GET", b"/"),
         fr.Request(1, EXCHANGE, b"GET", b"/", [], {"window": MAX_FIRST_CREDIT + 1}),

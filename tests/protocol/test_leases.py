@@ -11,7 +11,8 @@ from protocol import events as ev
 from protocol import frames as fr
 from protocol.codec import encode
 from protocol.errors import LocalError, ProtocolError
-from protocol.lease import FUNCTION_LEASE, GATEWAY_LEASE, LeaseInput, LeaseState
+from protocol.gateway_session import GATEWAY_LEASE
+from protocol.lease import FUNCTION_LEASE, LeaseInput, LeaseState
 from tests.protocol.pair import EXCHANGE, Pair
 
 

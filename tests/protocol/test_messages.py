@@ -160,7 +160,11 @@ def test_a_websocket_that_is_refused_gets_an_ordinary_response() -> None:
 
 @pytest.mark.parametrize(
     ("options", "response"),
-    [({}, fr.Response(1, 101)), ({"websocket": []}, fr.Response(1, 101, [], {"end": True}))],
+    [
+        ({}, fr.Response(1, 101)),
+        ({"websocket": []}, fr.Response(1, 101, [], {"end": True})),
+        ({"websocket": []}, fr.Response(1, 101, [], {"body": b""})),
+    ],
 )
 def test_101_is_for_websockets_and_begins_messages(options: dict[str, object], response: fr.Response) -> None:
     pair = Pair.leased()

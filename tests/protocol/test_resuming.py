@@ -10,6 +10,7 @@ from protocol import events as ev
 from protocol import frames as fr
 from protocol.codec import decode, encode
 from protocol.dial import Dial, Limits
+from protocol.dial_reader import is_proved
 from protocol.errors import DialRefused, LocalError, ProtocolError
 from protocol.ledger import MIN_UNACKED_BYTES, MIN_UNACKED_FRAMES
 from tests.protocol.pair import IDENTITY, KEY, Pair
@@ -34,7 +35,7 @@ class TestDialling:
         pair.later(4.0)
         resume = pair.function.dial(pair.now)
         assert (resume.epoch, resume.invitation, resume.remaining) == (3, "", 6.0)
-        assert resume.is_proved_by(KEY)
+        assert is_proved(resume, KEY)
 
     def test_an_old_dial_that_comes_late_is_fenced_off_without_touching_the_live_socket(self) -> None:
         pair = Pair.leased()
@@ -189,7 +190,7 @@ class TestTheOfferInTheDial:
         pair.function.socket_lost(pair.now)
         pair.later(1.0)
         again = pair.function.dial(pair.now)
-        assert again.lease == first.lease and again.is_proved_by(KEY) and again.remaining == 9.0
+        assert again.lease == first.lease and is_proved(again, KEY) and again.remaining == 9.0
         pair.gateway.accept(again, pair.now)
         pair.pump()
         assert [offer.lease for offer in pair.seen(pair.gateway, ev.LeaseOffered)] == [1]

@@ -25,6 +25,7 @@ def run_all(seeds: range) -> Report:
             getattr(total, name).update(getattr(report, name))
         total.events += report.events
         total.dials += report.dials
+        total.whole += report.whole
         total.most_frames = max(total.most_frames, report.most_frames)
     return total
 
@@ -35,6 +36,7 @@ def test_some_hundred_runs() -> None:
     assert {"end", "trailers", "reset", "cancelled", "withdrawn", "lost"} <= set(total.outcomes)
     assert total.outcomes["lost"] < 0.1 * total.outcomes.total()
     assert total.dials > 2 * QUICK
+    assert total.whole > QUICK // 2
     assert total.most_frames > MIN_UNACKED_FRAMES
     assert {"the recycled socket is dead", "a parked link lost its socket"} <= set(total.ends)
 

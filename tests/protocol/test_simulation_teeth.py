@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -9,8 +10,9 @@ from unittest.mock import patch
 
 import pytest
 
+from protocol import scheduler as scheduler_module
 from protocol import session as session_module
-from protocol.codec import decode
+from protocol.codec import decode, with_body
 from protocol.errors import LocalError
 from protocol.flow import Budget, ReceiveCredit, SendCredit
 from protocol.frames import Lease
@@ -35,6 +37,12 @@ BROKEN: dict[str, Callable[[Break], None]] = {}
 def rule(mutant: Callable[[Any], None]) -> Callable[[Any], None]:
     BROKEN[mutant.__name__] = mutant
     return mutant
+
+
+class Kept(deque[Any]):
+    """A queue that forgets nothing."""
+
+    def clear(self) -> None: ...
 
 
 class Breaker:
@@ -310,6 +318,41 @@ def an_end_overtakes_its_data(broken: Breaker) -> None:
 @rule
 def credit_is_not_respected(broken: Breaker) -> None:
     broken(SendCredit, "available", property(lambda self: 1 << 20))
+
+
+@rule
+def a_body_in_its_response_needs_no_credit(broken: Breaker) -> None:
+    whole = scheduler_module._whole_response
+
+    def anyway(stream: Stream, head: bytes) -> bytes | None:
+        limit, stream.send_credit.limit = stream.send_credit.limit, 1 << 40
+        try:
+            return whole(stream, head)
+        finally:
+            stream.send_credit.limit = limit
+
+    broken(scheduler_module, "_whole_response", anyway)
+
+
+@rule
+def a_body_travels_in_its_response_before_it_is_whole(broken: Breaker) -> None:
+    def early(stream: Stream, head: bytes) -> bytes | None:
+        first = stream.queue[0] if stream.queue else None
+        return with_body(head, first) if isinstance(first, bytes) and len(first) == stream.queued else None
+
+    broken(scheduler_module, "_whole_response", early)
+
+
+@rule
+def a_body_that_travelled_in_its_response_goes_again(broken: Breaker) -> None:
+    whole = scheduler_module._whole_response
+
+    def again(stream: Stream, head: bytes) -> bytes | None:
+        if (found := whole(stream, head)) is not None:
+            stream.queue = Kept(stream.queue)
+        return found
+
+    broken(scheduler_module, "_whole_response", again)
 
 
 @rule

@@ -13,7 +13,8 @@ from protocol.codec import peek_fixed
 from protocol.errors import REFUSALS, LocalError, ProtocolError
 from protocol.flow import Budget, ReceiveCredit, SendCredit
 from protocol.frames import Data, Frame, Message
-from protocol.lease import FUNCTION_LEASE, GATEWAY_LEASE, LeaseInput, LeaseState
+from protocol.gateway_session import GATEWAY_LEASE
+from protocol.lease import FUNCTION_LEASE, LeaseInput, LeaseState
 from protocol.lease import step as lease_step
 from protocol.stream import TERMINAL, TRANSITIONS, Input, State, Stream, step
 

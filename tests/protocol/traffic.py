@@ -173,6 +173,7 @@ class Receiver:
         self.received = 0
         self.messages = 0
         self.ending: str | None = None
+        self.was_whole = False
         self._free_at = 0.0  # when the consumer has taken what came before
 
     def data(self, event: ev.DataReceived) -> None:
@@ -183,6 +184,11 @@ class Receiver:
         if event.end:
             self.end("end")
         self._later(partial(self._consume, size))
+
+    def whole(self, body: bytes) -> None:
+        """All of it came with its head."""
+        self.was_whole = bool(body)
+        self.data(ev.DataReceived(self.stream, body, True))
 
     def _consume(self, size: int) -> None:
         self.session.consume(self.stream, size, self.link.clock.now)
@@ -302,7 +308,7 @@ class ClientCode(Party):
                 assert self.status == 0 and self.hints == self.plan.informational
                 self.status = event.response.status
                 if event.end:
-                    self.receiver.end("end")
+                    self.receiver.whole(event.body)
                 if self.plan.is_websocket:
                     self.sender.pump()
             case ev.StreamReset(code=Code.REFUSED):

@@ -61,7 +61,7 @@ frames: st.SearchStrategy[fr.Frame] = st.one_of(
     st.builds(fr.Release, counts),
     st.builds(fr.Park, counts, counts, counts),
     st.builds(fr.Parked, counts, counts),
-    st.builds(fr.Response, streams, statuses, headers, options(end=st.booleans())),
+    st.builds(fr.Response, streams, statuses, headers, options(end=st.booleans(), body=blobs)),
     st.builds(fr.Informational, streams, st.integers(102, 199), headers),
     st.builds(fr.Trailers, streams, headers),
     st.builds(fr.Data, streams, blobs, st.booleans()),

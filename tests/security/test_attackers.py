@@ -17,7 +17,8 @@ from dataclasses import replace
 import pytest
 from websockets.asyncio.client import ClientConnection
 
-from protocol.dial import CONNECT_PATH, Dial, Limits
+from protocol.dial import Dial, Limits
+from protocol.dial_reader import CONNECT_PATH
 from protocol.invitation import (
     Invitation,
     key_id,
