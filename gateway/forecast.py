@@ -6,6 +6,7 @@ Knows only numbers. Times in seconds.
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 WEIGHT: Final = 0.2  # of the latest measurement in an average: a dozen of a new kind outweigh the past
@@ -27,7 +28,7 @@ class Average:
 class Forecast:
     """Of one function; begins and ends with its pool."""
 
-    __slots__ = ("_cold", "_stream", "_warm", "places")
+    __slots__ = ("_came_at", "_cold", "_steady_since", "_stream", "_warm", "places")
 
     def __init__(self) -> None:
         self.places: int | None = None
@@ -35,6 +36,7 @@ class Forecast:
         self._cold = Average()  # from an invocation to the lease of a link that was dialled for it
         self._warm = Average()  # … of a link that was there
         self._stream = Average()
+        self._came_at = self._steady_since = -math.inf
 
     def leased(self, seconds: float, places: int, is_new: bool) -> None:
         """An invocation led to a lease after so long; `is_new`: on a link that was dialled for it."""
@@ -45,6 +47,19 @@ class Forecast:
         """A stream lasted so long."""
         self._stream.add(seconds)
 
+    def stream_begun(self, now: float, linger: float) -> None:
+        """Of a function whose environments stay awake so long without a stream. `now`: by the caller's clock."""
+        if now - self._came_at > linger:
+            self._steady_since = now
+        self._came_at = now
+
+    def is_steady(self, now: float, linger: float) -> bool:
+        """Whether an environment that came now would get a stream before it parks: for as long as a start takes,
+        each stream has begun within `linger` of the one before."""
+        start = self.start(is_warm=False)
+        is_going_on = now - self._came_at <= linger
+        return start is not None and is_going_on and self._came_at - self._steady_since >= start
+
     def start(self, is_warm: bool) -> float | None:
         """How long the next start takes; `is_warm`: there is an environment that was used and is free."""
         expected, other = (self._warm, self._cold) if is_warm else (self._cold, self._warm)
@@ -54,6 +69,10 @@ class Forecast:
         """How many of the `busy` places become free within that time, each as often as it does."""
         lasts = self._stream.value
         return 0 if lasts is None or busy == 0 else int(busy * seconds / max(lasts, 1e-6))
+
+    def environments(self, streams: int) -> int:
+        """How many have room for so many."""
+        return -(-streams // (self.places or 1))
 
     @property
     def may_wait(self) -> bool:

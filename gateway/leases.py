@@ -61,6 +61,7 @@ class Leases(dict[Link, Start]):
         if start.idle_since is not None:
             self._bill.idle += self._loop.time() - start.idle_since
             start.idle_since = None
+            start.is_shared = False
 
     def takes(self, link: Link) -> bool:
         """Whether it takes a stream that can go nowhere else: not at the very end, when it would be cut at once."""
@@ -94,11 +95,23 @@ class Leases(dict[Link, Start]):
         """How many stay awake, used or not, for a while yet."""
         return sum(1 for start in self.values() if start.is_kept and not start.is_ageing and not start.is_retired)
 
-    @property
-    def to_renew(self) -> int:
-        """How many have work and little time; those that are kept are missed already."""
-        ageing = (start for start in self.values() if start.is_ageing and not start.is_retired)
-        return sum(1 for start in ageing if not start.is_kept and start.idle_since is None)
+    def to_renew(self, environments: int, warm: int, *, is_steady: bool) -> int:
+        """How many are to take over from those that have little time: there should be room for the streams of now, for
+        which so many `environments` are enough, beside those that last.
+
+        Where they would get a stream at once (`is_steady`) they are to be awake; else it is enough that they are
+        `warm`, and one whose streams come one by one is so itself before the next. Those that are kept are missed
+        already.
+        """
+        ageing = [start for start in self.values() if start.is_ageing and not (start.is_retired or start.is_kept)]
+        if not ageing:
+            return 0
+        fresh = sum(1 for start in self.values() if not (start.is_ageing or start.is_retired))
+        missing = max(1, environments) - fresh
+        if is_steady:
+            return max(0, min(missing, len(ageing)))
+        shared = sum(1 for start in ageing if start.is_shared and start.idle_since is None)
+        return max(0, min(missing, shared) - warm)
 
     @property
     def oldest_ageing(self) -> Link | None:

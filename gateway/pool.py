@@ -141,8 +141,7 @@ class Pool:
         self._parked.pop(link, None)
         for gone in self._rooms.came(link, start.began, is_new):
             self._unbind(gone)
-        aged = self._leases.oldest_ageing
-        if not (link.open_streams or aged or self._is_wanted(start, link)):
+        if not (link.open_streams or self._is_wanted(start, link)):
             self.starts.finishes(start)
             self._parked[link] = self._loop.time()
             link.decline(offer.lease)
@@ -151,7 +150,7 @@ class Pool:
         self._leases.begin(link, start, offer.remaining, self.forecast.start(is_warm=False) or 0.0)
         self.place_freed(link)
         link.grant(offer.lease, self._linger(link, start, offer.remaining))
-        if aged is not None:
+        if (aged := self._leases.oldest_ageing) is not None:
             self._retire(aged)
         self.starts_changed()  # what is expected of the others has changed
 
@@ -220,7 +219,9 @@ class Pool:
             self._rooms.refuse(self.starts.breaker.problem, sought=True)
         needed = max(self._needed_by_queue() if self._queue else 0, self._needed_to_keep())
         if self._leases and self.forecast.may_wait and not self._is_draining:
-            needed += self._leases.to_renew
+            environments = self.forecast.environments(self._leases.streams)
+            warm = max(0, len(self._parked) - self.starts.coming)
+            needed += self._leases.to_renew(environments, warm, is_steady=self._is_steady)
         if self._rooms:
             needed += self._rooms.needed(self._parked)
         if (missing := needed - self.starts.on_their_way - self._queue.resting) > 0:
@@ -306,9 +307,14 @@ class Pool:
         start = self._leases[link]
         if start.idle_since is not None:
             self._leases.busy(start)
+        else:
+            start.is_shared = True
+        if start.is_ageing:
+            self._alarm.within(0.0)  # another may have to take over
         try:
             link.open(exchange)
             self.bill.streams += 1
+            self.forecast.stream_begun(self._loop.time(), self.function.linger)
             self.bonds.opened(exchange, link)
         except LocalError as error:  # there was a place, so its head is too large
             log.warning("stream.not_opened", function=self.name, error=str(error))
@@ -362,11 +368,17 @@ class Pool:
 
     # leases
 
+    @property
+    def _is_steady(self) -> bool:
+        return self.forecast.is_steady(self._loop.time(), self.function.linger)
+
     def _is_wanted(self, start: Start, link: Link) -> bool:
         if self._is_stopped or start.is_retired:
             return False
-        is_awaited = bool(self._queue) or self._rooms.is_wanted(link)
-        return is_awaited or self._needed_to_keep() > 0 or (self.function.linger > 0 and not self._is_draining)
+        if self._queue or self._rooms.is_wanted(link) or self._needed_to_keep() > 0:
+            return True
+        is_of_use = self._is_steady or self._places.first() is None
+        return is_of_use and self.function.linger > 0 and not self._is_draining
 
     def _linger(self, link: Link, start: Start, remaining: float) -> float:
         """Seconds that it stays awake without a stream."""

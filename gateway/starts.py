@@ -46,6 +46,8 @@ class Start:
     """Its lease is the link's present one."""
     is_kept: bool = False
     """It was told to stay awake, used or not."""
+    is_shared: bool = False
+    """Since it was last without a stream, one has begun while another went on."""
     is_ageing: bool = False
     """Its time is nearly up: another takes over."""
     is_retired: bool = False

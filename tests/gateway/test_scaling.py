@@ -206,6 +206,115 @@ def test_a_fresh_environment_takes_over_before_the_old_one_is_gone() -> None:
     run(scenario())
 
 
+LEASES = 6
+"""How many leases, of 10 s that take new streams, follow each other in the loads below."""
+
+
+def over_leases(seconds: float, random: Random | None = None) -> list[float]:
+    """When requests come, so far apart (on average, by chance)."""
+    times = [0.0]
+    while times[-1] < 10.0 * LEASES:
+        times.append(times[-1] + (seconds if random is None else random.expovariate(1 / seconds)))
+    return times
+
+
+def test_under_a_steady_load_a_successor_is_used_at_once() -> None:
+    async def scenario() -> None:
+        function = SimulatedFunction(places=20, cold=0.5, remaining=20.0, service=lambda: 0.01, linger=0.1)
+        await warmed_up(function)
+        function.idle.clear()
+        waits = await function.ask_many(over_leases(0.05))  # mostly none is open when another is to take over
+        assert max(waits[11:]) == 0.0
+        assert LEASES <= len(function.invocations) - 1 <= LEASES + 2
+        await function.quiet()
+        bill = function.pool.bill
+        assert bill.leased - bill.idle == pytest.approx(0.01 * (len(waits) + 1), abs=0.1)
+        assert bill.leased == pytest.approx(10 * LEASES, abs=0.3)  # never two at once
+        await function.pool.stop()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("gap", [0.5, 0.9])
+@pytest.mark.parametrize("seed", [None, 1, 2, 3])
+def test_where_a_successor_would_find_no_stream_it_is_warm_and_not_awake(gap: float, seed: int | None) -> None:
+    """It idled for `linger`, was parked, and was wanted a moment later."""
+
+    async def scenario() -> None:
+        function = SimulatedFunction(places=20, cold=0.8, remaining=20.0, service=lambda: 5.0, linger=0.1)
+        await warmed_up(function)
+        waits = await function.ask_many(over_leases(gap, seed and Random(seed)))
+        assert max(waits) < 0.05, "somebody waited for a cold start"
+        assert len(function.links) == 2  # one serves while the other ends what it has
+        assert len(function.invocations) <= LEASES + 4
+        await function.quiet()
+        assert function.pool.bill.idle < 0.1 * LEASES / 2
+        await function.pool.stop()
+
+    run(scenario())
+
+
+def test_streams_that_come_one_by_one_need_one_environment() -> None:
+    """When its lease is over, it is free for the next."""
+
+    async def scenario() -> None:
+        function = SimulatedFunction(places=20, cold=0.8, remaining=20.0, service=lambda: 3.0, linger=0.1)
+        waits = [await function.ask() for _ in range(10 * LEASES // 3)]
+        assert len(function.links) == 1 and max(waits[1:]) < 0.05
+        assert len(function.invocations) <= LEASES
+        await function.quiet()
+        assert function.pool.bill.idle < 0.11
+        await function.pool.stop()
+
+    run(scenario())
+
+
+def test_a_stream_that_nothing_follows_has_no_successor() -> None:
+    async def scenario() -> None:
+        function = SimulatedFunction(places=20, cold=0.8, remaining=20.0, service=lambda: 15.0, linger=0.1)
+        await function.ask()
+        await function.quiet()
+        assert len(function.invocations) == 1
+        await function.pool.stop()
+
+    run(scenario())
+
+
+def test_no_more_take_over_than_the_load_needs() -> None:
+    """A herd leaves five environments behind, which age together; what goes on fits into two of them."""
+
+    async def scenario() -> None:
+        lasts = 5.0
+        function = SimulatedFunction(places=4, cold=0.5, remaining=20.0, service=lambda: lasts, linger=6.0)
+        await warmed_up(function)
+        function.idle.clear()
+        herd = asyncio.ensure_future(function.ask_many([0.0] * 20))
+        await asyncio.sleep(2)
+        before, lasts = len(function.invocations), 0.5
+        waits = await function.ask_many([4 + number * 0.1 for number in range(100)])  # five at once
+        assert max(waits) == 0.0 and len(function.links) == 1 + 5 + 2
+        assert len(function.invocations) - before <= 2
+        await herd
+        await function.pool.stop()
+
+    run(scenario())
+
+
+def test_who_comes_when_everybody_has_found_a_place_parks_at_once() -> None:
+    """Before it was known that one environment has room for all, each had an invocation."""
+
+    async def scenario() -> None:
+        function = SimulatedFunction(places=20, cold=1.0, service=lambda: 0.5, linger=1.0)
+        times = [number / 10 for number in range(9)]
+        await function.ask_many(times)
+        await function.quiet()
+        assert len(function.links) == len(times)
+        assert function.pool.bill.idle == pytest.approx(1.0, abs=0.1)
+        await function.pool.stop()
+
+    run(scenario())
+
+
 def test_without_load_nothing_takes_over() -> None:
     async def scenario() -> None:
         function = SimulatedFunction(places=20, remaining=20.0, linger=15.0)
