@@ -46,7 +46,7 @@ http {{
     client_body_temp_path {folder}/nginx-body; proxy_temp_path {folder}/nginx-proxy;
     fastcgi_temp_path {folder}/nginx-f; uwsgi_temp_path {folder}/nginx-u; scgi_temp_path {folder}/nginx-s;
     keepalive_requests 1000000000; client_max_body_size 0;
-    upstream origin {{ server 127.0.0.1:{origin}; keepalive 64; keepalive_requests 1000000000; }}
+    upstream origin {{ {servers} keepalive 64; keepalive_requests 1000000000; }}
     server {{
         listen 127.0.0.1:{port} backlog=4096;
         location /echo {{
@@ -211,15 +211,16 @@ def origin(folder: Path) -> Subject:
 
 
 def nginx(
-    folder: Path, origin_port: int, *, name: str = "nginx", buffers: str = "", behind: tuple[Process, ...] = ()
+    folder: Path, *origins: int, name: str = "nginx", buffers: str = "", behind: tuple[Process, ...] = ()
 ) -> Subject:
-    """`proxy_buffering off`, default buffers or `buffers`, keep-alive to the origin, its access log on, as ours is.
-    `behind`: ends with it."""
+    """`proxy_buffering off`, default buffers or `buffers`, keep-alive to the origins, one request to each in turn; its
+    access log on, as ours is. `origins`: their ports. `behind`: ends with it."""
     port = free_port()
     own = folder / f"nginx-{port}"
     own.mkdir()
     configuration = own / "nginx.conf"
-    configuration.write_text(NGINX.format(folder=own, port=port, origin=origin_port, buffers=buffers))
+    servers = " ".join(f"server 127.0.0.1:{origin};" for origin in origins)
+    configuration.write_text(NGINX.format(folder=own, port=port, servers=servers, buffers=buffers))
     process = Process(["nginx", "-p", str(own), "-c", str(configuration)], own / "nginx.log", core=SUBJECT_CORE)
     process.listening(port)
     return Subject(name, process, port, behind)
