@@ -95,7 +95,7 @@ class Link:
         except errors.DialRefused as refusal:
             # An offer that a session made which is no more was not heard: a new session may make it.
             self._was_answered = self._was_answered or refusal.reason != "unknown"
-            text = self._give_up(f"refused: {refusal.reason}")
+            text = self.close(f"refused: {refusal.reason}")
         finally:
             await self._stop_streams(frames.Code.LOST)
         return Outcome(lease if self._is_granted else None, text, self._was_answered)
@@ -111,9 +111,9 @@ class Link:
                 return await self._run_out()
             if self._socket is None:
                 if not self._was_welcomed and now - started >= FIRST_DIAL_PATIENCE:
-                    return self._give_up(f"unreachable: {self._failure}")
+                    return self.close(f"unreachable: {self._failure}")
                 if self._was_welcomed and not self.session.open_streams and now - self._lost_at >= IDLE_PATIENCE:
-                    return self._give_up(f"lost: {self._failure}")
+                    return self.close(f"lost: {self._failure}")
                 await self._dial(deadline)
                 continue
             until = deadline
@@ -150,7 +150,7 @@ class Link:
             level = logging.WARNING if self._dials == 1 else logging.DEBUG
             LOG.log(level, "dialling %s:%d failed: %s", self._endpoint.host, self._endpoint.port, self._failure)
             if getattr(error, "is_final", False):
-                self._give_up(self._failure)
+                self.close(self._failure)
         finally:
             self._welcomed = None
 
@@ -171,7 +171,7 @@ class Link:
                 self.wake()
             await self._change.wait(limit)
         if not self._is_parked:
-            self._give_up("the invocation's time is up")
+            self.close("the invocation's time is up")
         return "timed out"
 
     async def _stop_streams(self, code: frames.Code, patience: float = STOP_TIMEOUT) -> None:
@@ -187,14 +187,10 @@ class Link:
         if self._socket is None:
             await asyncio.sleep(0)  # a transport closes its socket in the turn after
 
-    def _give_up(self, reason: str) -> str:
-        """End the session; whoever waits on it is told by what follows."""
+    def close(self, reason: str) -> str:
+        """End the session; whoever waits on it is told by what follows. Idempotent."""
         self._handle(self.session.end(reason))
         return reason
-
-    def close(self, reason: str) -> None:
-        """The environment drops this link. Idempotent."""
-        self._give_up(reason)
 
     @property
     def _is_idle(self) -> bool:
@@ -214,10 +210,6 @@ class Link:
         self._rest()
         if not self._running:
             self._flush()
-
-    def start_reading(self, stream: int) -> None:
-        self.session.start_reading(stream)
-        self.wake()
 
     def consume(self, stream: int, size: int) -> None:
         self.session.consume(stream, size, self.loop.time())
@@ -250,7 +242,7 @@ class Link:
 
     def lost(self, reason: str, *, is_final: bool) -> None:
         if is_final:
-            self._give_up(reason)
+            self.close(reason)
         else:
             self._drop_socket(reason)
 
@@ -295,7 +287,7 @@ class Link:
     def _break(self, error: errors.ProtocolError) -> None:
         LOG.error("the gateway broke the protocol: %s", error)
         self._close_socket(dial.CLOSE_PROTOCOL_ERROR)
-        self._give_up(f"protocol error: {error}")
+        self.close(f"protocol error: {error}")
 
     def _close_socket(self, code: int) -> None:
         socket, self._socket = self._socket, None

@@ -56,7 +56,8 @@ class LinkStream(Stream):
                 return None
             if self._reader is not None:
                 raise RuntimeError("the request's body is being read by another task")
-            self._link.start_reading(self.number)
+            self._link.session.start_reading(self.number)
+            self._link.wake()
             self._reader = self._loop.create_future()
             try:
                 await self._reader
@@ -130,12 +131,6 @@ class LinkStream(Stream):
         return self.is_abandoned or (self.is_cancelled and self._code is not frames.Code.TIMEOUT)
 
     # For the link
-
-    def message_came(self, data: bytes, text: bool) -> None:
-        """Of a WebSocket alone."""
-
-    def close_came(self, code: int, reason: bytes) -> None:
-        """Of a WebSocket alone."""
 
     def body_came(self, data: bytes, end: bool) -> None:
         if data and not self.is_cancelled:
@@ -236,8 +231,8 @@ def wake(future: asyncio.Future[None] | None) -> None:
         future.set_result(None)
 
 
-#: What a stream does when its session tells of it.
-STREAM_EVENTS: dict[type, Callable[[LinkStream, Any], None]] = {
+#: What a stream does when its session tells of it: of messages, a WebSocket's alone.
+STREAM_EVENTS: dict[type, Callable[[Any, Any], None]] = {
     events.DataReceived: lambda stream, event: stream.body_came(bytes(event.data), event.end),
     events.TrailersReceived: lambda stream, event: stream.body_came(b"", True),
     events.MessageReceived: lambda stream, event: stream.message_came(event.data, event.text),

@@ -44,11 +44,11 @@ class _Head:
         """The request's id, 32 hex digits; also in the gateway's log and in its error documents."""
         return self._stream.id
 
-    @cached_property
+    @property
     def method(self) -> str:
         return self._opening.method.decode("latin-1")
 
-    @cached_property
+    @property
     def raw_path(self) -> bytes:
         """The path as the client sent it, undecoded."""
         return self._opening.target.partition(b"?")[0]
@@ -58,7 +58,7 @@ class _Head:
         """The path, percent-decoded as UTF-8; bytes that are none become U+FFFD."""
         return unquote_to_bytes(self.raw_path).decode("utf-8", "replace")
 
-    @cached_property
+    @property
     def query_string(self) -> bytes:
         """What stands after the first `?`, undecoded."""
         return self._opening.target.partition(b"?")[2]
@@ -75,7 +75,7 @@ class _Head:
     def cookies(self) -> dict[str, str]:
         return parse_cookies(self.headers)
 
-    @cached_property
+    @property
     def scheme(self) -> str:
         """`http` or `https`: how the client spoke to the gateway."""
         return str(self._opening.options.get("scheme", "http"))
