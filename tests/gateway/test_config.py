@@ -9,9 +9,9 @@ import pytest
 from gateway import keys
 from gateway.config import Config, ConfigError, FunctionConfig
 from gateway.keys import Address, Key, Secret
-from gateway.reference import reference
 from gateway.routes import Route
 from gateway.sources import load
+from scripts.reference import reference
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "s" * 32
@@ -347,7 +347,7 @@ def test_no_two_keys_share_a_flag_or_a_variable() -> None:
 
 def test_the_reference_is_what_the_program_reads() -> None:
     document = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
-    assert document == reference(), "type: python -m gateway.reference > docs/configuration.md"
+    assert document == reference(), "type: python -m scripts.reference > docs/configuration.md"
 
 
 def test_the_files_in_the_reference_are_accepted(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""docs/configuration.md, written from the key tables: `python -m gateway.reference > docs/configuration.md`.
+"""docs/configuration.md, written from the key tables: `python -m scripts.reference > docs/configuration.md`.
 
 A test compares the two, so that the document cannot say anything else than the program does.
 """
@@ -13,7 +13,7 @@ from gateway.keys import Key
 HEAD = """\
 # Configuration
 
-<!-- Written by `python -m gateway.reference`; change gateway/keys.py, not this file. -->
+<!-- Written by `python -m scripts.reference`; change gateway/keys.py, not this file. -->
 
 `dialback serve` takes its configuration from flags, from the environment and from a TOML file (`--config FILE` or
 `DIALBACK_CONFIG`). A flag wins over a variable, a variable over the file. Names follow one rule: `session.grace` is
