@@ -10,6 +10,8 @@ import json
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from protocol.frames import Code
+
 CONTENT_TYPE: Final = b"application/problem+json"
 
 
@@ -59,6 +61,7 @@ KINDS: Final[dict[str, Kind]] = {
     "invoke-throttled": Kind(
         503, "The platform refuses more invocations of the function.", ends="timed_out", retry_after=1
     ),
+    "unhealthy": Kind(503, "The function says that it is unhealthy.", retry_after=1),
     "circuit-open": Kind(503, "The function failed too often, and is left alone for a while.", retry_after=1),
     "function-error": Kind(502, "The function failed before it answered.", ends="failed"),
     "function-lost": Kind(
@@ -70,6 +73,15 @@ KINDS: Final[dict[str, Kind]] = {
     "function-timeout": Kind(504, "The function's time was up before it answered.", ends="timed_out", close_code=1012),
     "response-idle": Kind(504, "Nothing came of the response's body for too long.", ends="timed_out"),
     "exchange-timeout": Kind(504, "The request took longer than any may.", ends="timed_out", close_code=1012),
+}
+
+#: Why a function ended a stream, as the client hears of it before the response head (docs/protocol.md, codes).
+PROBLEM_OF_CODE: Final[dict[Code, str]] = {
+    Code.REFUSED: "unhealthy",
+    Code.TIMEOUT: "function-timeout",
+    Code.MISMATCH: "bad-response",
+    Code.SHUTDOWN: "function-lost",
+    Code.LOST: "function-lost",
 }
 
 

@@ -11,26 +11,17 @@ from collections.abc import Callable
 from typing import Final, cast
 
 from gateway.affinity import Tie
-from gateway.errors import GivenBack, Problem
+from gateway.errors import PROBLEM_OF_CODE, GivenBack, Problem
 from gateway.machine import MACHINE, STATES, TABLE, TERMINAL, move
 from gateway.request_id import IDS
 from gateway.response_head import ONLY_IN_FINAL_HEADS, ResponseRefused, clean_fields, judge_response
-from gateway.sides import ClientSide, RequestHead, SilentSide, StreamSide
+from gateway.sides import READ_MARK, ClientSide, RequestHead, SilentSide, StreamSide
 from protocol.frames import Code, Headers
 
 __all__ = ["MACHINE", "STATES", "TABLE", "TERMINAL", "ClientSide", "Exchange", "RequestHead", "StreamSide"]
 
 #: RFC 9110, section 9.2.2: twice is as good as once.
 IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
-
-#: Why a function ended a stream, as the client hears of it before the response head (docs/protocol.md, codes).
-PROBLEM_OF_CODE: Final[dict[Code, str]] = {
-    Code.REFUSED: "overloaded",
-    Code.TIMEOUT: "function-timeout",
-    Code.MISMATCH: "bad-response",
-    Code.SHUTDOWN: "function-lost",
-    Code.LOST: "function-lost",
-}
 
 #: The client's side of what has ended.
 NOBODY: Final = SilentSide()
@@ -46,7 +37,7 @@ class Exchange:
     __slots__ = (
         "id", "head", "client", "function", "state", "stream", "status", "problem", "reason", "bytes_in", "bytes_out",
         "bytes_saved", "began", "head_at", "ended_at", "given_back", "retries", "cancel_after", "tie", "has_continued",
-        "_listeners", "_unconsumed", "_length", "_was_heard",
+        "_listeners", "_unconsumed", "_length", "_was_heard", "_sent",
     )  # fmt: skip
 
     def __init__(self, head: RequestHead, client: ClientSide, *, id: bytes | None = None, function: str = "") -> None:
@@ -82,6 +73,8 @@ class Exchange:
         self._unconsumed = 0
         self._length: int | None = None
         self._was_heard = False  # the stream's function has said something
+        # What has left of the body, each piece with whether it ends it; None: it cannot go elsewhere any more.
+        self._sent: list[tuple[bytes, bool]] | None = [] if head.has_body else None
         self.has_continued = False
         """A client that expected 100 Continue was sent it."""
 
@@ -133,8 +126,10 @@ class Exchange:
             return
         move(self, "stream_opened")
         self.stream = stream
-        self._was_heard = False
-        if not self.head.has_body:
+        self._was_heard = end = False
+        for data, end in self._sent or ():  # on a stream that was given back
+            stream.send(data, end)
+        if end or not self.head.has_body:
             move(self, "request_ended")
 
     # from the link
@@ -182,6 +177,7 @@ class Exchange:
             self._fail(Problem("bad-response", str(refused)), Code.MISMATCH)
             return
         move(self, "response_began")
+        self._sent = None
         if self.tie is not None:
             self.tie.answered(status, head.headers)
         self.status = status
@@ -240,7 +236,7 @@ class Exchange:
         if self.is_ended or self.state == "uploading":
             return
         if code == Code.REFUSED and self._can_return():
-            self._return(GivenBack(Problem("overloaded")))
+            self._return(GivenBack(Problem("unhealthy")))
             return
         name = PROBLEM_OF_CODE.get(cast(Code, code), "function-error")
         self._fail(Problem(name), Code.CANCELLED, reason)
@@ -261,6 +257,10 @@ class Exchange:
         """Request body, in order; `end`: nothing follows."""
         if not self.is_request_open:
             return
+        if self.bytes_in >= READ_MARK:
+            self._sent = None
+        elif self._sent is not None:
+            self._sent.append((data, end))
         self.bytes_in += len(data)
         self._stream.send(data, end)
         if end:
@@ -370,8 +370,9 @@ class Exchange:
         self._end()
 
     def _can_return(self) -> bool:
-        # A body that has begun to leave is not kept, so it cannot be sent a second time.
-        return not self.bytes_in and self.state == ("opened" if self.head.has_body else "request_sent")
+        if self.head.has_body:
+            return self._sent is not None and not self._was_heard and self.state in ("opened", "request_sent")
+        return self.state == "request_sent"
 
     def _return(self, why: GivenBack) -> None:
         self.given_back = why

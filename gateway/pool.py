@@ -189,7 +189,7 @@ class Pool:
     def stream_refused(self, link: Link) -> None:
         """The function is unwell: what it would refuse goes elsewhere."""
         if (start := self._leases.get(link)) is not None and not start.is_retired:
-            log.warning("lease.unwell", function=self.name, session=link.session.id.hex())
+            log.warning("lease.unhealthy", function=self.name, session=link.session.id.hex())
             self._retire(link)
 
     # for the invocations

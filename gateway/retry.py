@@ -37,6 +37,7 @@ class Failure:
 
 FAILURES: Final[dict[Outcome, Failure]] = {
     Outcome.ANSWERED: Failure(Problem("invoke-failed", "The function returned without dialling back."), True),
+    Outcome.UNHEALTHY: Failure(Problem("unhealthy"), True),
     Outcome.REFUSED: Failure(Problem("invoke-failed", "The function refused the gateway's invitation.")),
     Outcome.FORBIDDEN: Failure(Problem("invoke-failed", "The gateway may not invoke the function.")),
     Outcome.FOREIGN: Failure(Problem("invoke-failed", "What was invoked is not a stream_handler.")),

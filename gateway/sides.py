@@ -6,11 +6,16 @@ Shapes, no behaviour. The HTTP side implements `ClientSide`, the link's side `St
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from gateway.errors import Problem
 from gateway.response_head import ResponseHead
+from protocol.flow import INITIAL_WINDOW
 from protocol.frames import Code, Headers
+from protocol.stream import WRITABLE_MARK
+
+#: Bytes of a request's body after which a stream takes more only where its function has read, and granted credit.
+READ_MARK: Final = INITIAL_WINDOW + WRITABLE_MARK
 
 
 @dataclass(frozen=True, slots=True)

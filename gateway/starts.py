@@ -28,7 +28,8 @@ UNWRAPPED: Final = (
     "it has never dialled back; if its own log shows no other cause: is its handler made by stream_handler, "
     "asgi_handler, wsgi_handler or streamify_response?"
 )
-RAN: Final = frozenset((Outcome.ANSWERED, Outcome.REFUSED, Outcome.FOREIGN, Outcome.ERROR))  # what costs something
+#: What costs something.
+RAN: Final = frozenset((Outcome.ANSWERED, Outcome.UNHEALTHY, Outcome.REFUSED, Outcome.FOREIGN, Outcome.ERROR))
 
 
 @dataclass(eq=False, slots=True)

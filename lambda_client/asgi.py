@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lambda_client.buffered import BufferedStream
 from lambda_client.fields import Pairs, encode_fields
-from lambda_client.handler import LambdaHandler, check_app
+from lambda_client.handler import Check, LambdaHandler, check_app
 from lambda_client.lifespan import AppLifespan
 from lambda_client.place import log_failure
 from lambda_client.plain import StreamRunner, answer_error
 from lambda_client.request import Request, set_current_request
-from lambda_client.response import PIECE_SIZE
+from lambda_client.response import PIECE_SIZE, check_status
 from lambda_client.stream import ClientDisconnected, Stream
 
 if TYPE_CHECKING:
-    from lambda_client.plain import Environment, Handler
+    from lambda_client.environment import Environment
+    from lambda_client.plain import Handler
 
 #: Streams of one environment: code on an event loop waits for most of its time (docs/apps.md).
 CONCURRENCY = 10
@@ -44,7 +45,7 @@ class AppError(RuntimeError):
 class AsgiHandler(LambdaHandler):
     """What `asgi_handler` makes."""
 
-    def __init__(self, app: App, concurrency: int, lifespan: str, root_path: str) -> None:
+    def __init__(self, app: App, concurrency: int, lifespan: str, root_path: str, healthy: Check | None) -> None:
         check_app(app, 3, "an ASGI app takes (scope, receive, send)")
         if lifespan not in ("auto", "on", "off"):
             raise ValueError(f'lifespan is "auto", "on" or "off", not {lifespan!r}')
@@ -53,7 +54,7 @@ class AsgiHandler(LambdaHandler):
         self.app = app
         self.root_path = root_path
         enter = None if lifespan == "off" else partial(AppLifespan, app, is_needed=lifespan == "on")
-        super().__init__(concurrency, enter)
+        super().__init__(concurrency, enter, healthy)
 
     def runner(self) -> Handler:
         import lambda_client.environment  # noqa: F401
@@ -70,16 +71,17 @@ def asgi_handler(
     concurrency: int = CONCURRENCY,
     lifespan: Literal["auto", "on", "off"] = "auto",
     root_path: str = "",
+    healthy: Check | None = None,
 ) -> AsgiHandler:
     """Make an ASGI application a Lambda handler whose requests and responses stream through a Dialback gateway.
 
     `concurrency`: how many requests one environment serves at once. `lifespan`: whether the app's startup runs, once
     for each environment, before its first request; `auto`: if the app knows how. `root_path`: where the app is mounted;
-    put before a path that does not begin with it.
+    put before a path that does not begin with it. `healthy`: as for `stream_handler`.
 
     Raises `TypeError` for what is no ASGI 3 application, `ValueError` for an argument out of range.
     """
-    return AsgiHandler(app, concurrency, lifespan, root_path)
+    return AsgiHandler(app, concurrency, lifespan, root_path, healthy)
 
 
 class AsgiRunner(StreamRunner):
@@ -261,10 +263,7 @@ class Cycle(AppCall):
         await step(self, message)
 
     async def _begin(self, message: Message) -> None:
-        status = message["status"]
-        if not isinstance(status, int) or not 200 <= status <= 599:
-            raise ValueError(f"a response's status is 200 to 599, not {status!r}")
-        self._stream.begin(int(status), header_fields(message.get("headers", ())))
+        self._stream.begin(check_status(message["status"]), header_fields(message.get("headers", ())))
         self._has_trailers = bool(message.get("trailers"))
         self._state = "begun"
 

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 
 from lambda_client.asgi import AppCall, AppError, Message, Scope, header_fields
 from lambda_client.place import log_failure
+from lambda_client.response import check_status
 from lambda_client.stream import Closed, Stream, WebSocketClosed
 from lambda_client.websocket import Messages, WebSocket, accept
 
@@ -127,10 +128,7 @@ class WebSocketCycle(AppCall):
         self._refused()
 
     async def _begin_refusal(self, message: Message) -> None:
-        status = message["status"]
-        if not isinstance(status, int) or not 200 <= status <= 599:
-            raise ValueError(f"a response's status is 200 to 599, not {status!r}")
-        self._stream.begin(int(status), header_fields(message.get("headers", ())))
+        self._stream.begin(check_status(message["status"]), header_fields(message.get("headers", ())))
         self._state = "refusing"
 
     async def _send_refusal(self, message: Message) -> None:

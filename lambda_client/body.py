@@ -18,9 +18,22 @@ _READ_TWICE = "the body has been read piece by piece already: keep what you read
 class _Misused:
     """What bytes can do and a stream cannot: each attempt is answered with the line to write."""
 
-    __slots__ = ()
+    __slots__ = ("_was_iterated", "_whole")
     _read = ""
     _iterate = ""
+
+    def __init__(self) -> None:
+        self._whole: bytes | None = None
+        self._was_iterated = False
+
+    def _check_pass(self) -> None:
+        if self._whole is not None:
+            raise RuntimeError(_READ_TWICE.format(self._read).replace("piece by piece", "whole"))
+        self._was_iterated = True
+
+    def _check_unread(self) -> None:
+        if self._was_iterated:
+            raise RuntimeError(_READ_TWICE.format(self._read))
 
     def _fail(self, attempt: str) -> NoReturn:
         raise TypeError(f"{attempt}: request.body is a stream; write `{self._read}`, or `{self._iterate}`")
@@ -47,22 +60,19 @@ class _Misused:
 class Body(_Misused):
     """An async iterator of the pieces (bytes) as they come; taking one asks for more. One pass, in one task."""
 
-    __slots__ = ("_stream", "_was_iterated", "_whole")
+    __slots__ = ("_stream",)
     _read = "await request.read()"
     _iterate = "async for piece in request.body"
 
     def __init__(self, stream: Stream) -> None:
+        super().__init__()
         self._stream = stream
-        self._whole: bytes | None = None
-        self._was_iterated = False
 
     def __aiter__(self) -> Body:
         return self
 
     async def __anext__(self) -> bytes:
-        if self._whole is not None:
-            raise RuntimeError(_READ_TWICE.format(self._read).replace("piece by piece", "whole"))
-        self._was_iterated = True
+        self._check_pass()
         piece = await self._stream.read()
         if piece is None:
             raise StopAsyncIteration
@@ -70,8 +80,7 @@ class Body(_Misused):
 
     async def _read_whole(self) -> bytes:
         if self._whole is None:
-            if self._was_iterated:
-                raise RuntimeError(_READ_TWICE.format(self._read))
+            self._check_unread()
             pieces = []
             while (piece := await self._stream.read()) is not None:
                 pieces.append(piece)
@@ -91,23 +100,20 @@ class Body(_Misused):
 class SyncBody(_Misused):
     """An iterator of the pieces (bytes) as they come, for the thread of a `def` handler. One pass."""
 
-    __slots__ = ("_next", "_was_iterated", "_whole")
+    __slots__ = ("_next",)
     _read = "request.read()"
     _iterate = "for piece in request.body"
 
     def __init__(self, next_piece: Callable[[], bytes | None]) -> None:
         """`next_piece` waits for the next piece; None at the end."""
+        super().__init__()
         self._next = next_piece
-        self._whole: bytes | None = None
-        self._was_iterated = False
 
     def __iter__(self) -> SyncBody:
         return self
 
     def __next__(self) -> bytes:
-        if self._whole is not None:
-            raise RuntimeError(_READ_TWICE.format(self._read).replace("piece by piece", "whole"))
-        self._was_iterated = True
+        self._check_pass()
         piece = self._next()
         if piece is None:
             raise StopIteration
@@ -115,8 +121,7 @@ class SyncBody(_Misused):
 
     def _read_whole(self) -> bytes:
         if self._whole is None:
-            if self._was_iterated:
-                raise RuntimeError(_READ_TWICE.format(self._read))
+            self._check_unread()
             self._whole = b"".join(iter(cast("Callable[[], bytes]", self._next), None))
         return self._whole
 

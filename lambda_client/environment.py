@@ -21,7 +21,7 @@ from lambda_client.event import invitation_in
 from lambda_client.link import Dialler, Link, Outcome
 from lambda_client.plain import Handler
 from lambda_client.response import encode_json
-from lambda_client.stream import LambdaContext
+from lambda_client.stream import LambdaContext, Refused
 from lambda_client.trust import Admitted, Trust
 from lambda_client.watchdog import Watchdog
 from lambda_client.wire import errors
@@ -57,13 +57,16 @@ class Environment:
         concurrency: int,
         lifespan: Lifespan | None,
         variables: Mapping[str, str],
+        healthy: Callable[[], bool] | None = None,
         dialler: Dialler = _dial,
     ) -> None:
         self.state: Any = None
+        self.is_unhealthy = False  # for good
         self.loop = asyncio.new_event_loop()
         self._handler = handler
         self._concurrency = concurrency
         self._lifespan = lifespan
+        self._healthy = healthy
         self._entered: AbstractAsyncContextManager[Any] | None = None
         self._trust = Trust(variables)
         self._watchdog = Watchdog(self.loop, variables.get("DIALBACK_BLOCKED_LOOP", "1"))
@@ -87,9 +90,12 @@ class Environment:
         self._enter()
         if admitted is None:
             return self._handler.answer(event, context, self)
-        outcome = self.run(self._dial_back(admitted, context))
+        lease = text = None
+        if self._is_healthy():
+            lease, text, _ = self.run(self._dial_back(admitted, context))
         awake = ceil((time.monotonic() - began) * 1000)
-        return {"dialback": 1, "lease": outcome.lease, "outcome": outcome.text, "awake": awake}
+        outcome = "unhealthy" if self.is_unhealthy else text
+        return {"dialback": 1, "lease": lease, "outcome": outcome, "awake": awake}
 
     def run(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
         return self.loop.run_until_complete(coroutine)
@@ -119,20 +125,18 @@ class Environment:
             sys.stdout.flush()
             os._exit(1)
 
-    def close(self) -> None:
-        """End it in good order, as tests do; Lambda never does. Idempotent."""
-        if self.loop.is_closed():
-            return
-        for link in self._links.values():
-            link.close("the environment ends")
-        self._watchdog.stop()
-        if self._entered is not None:
-            self.run(self._entered.__aexit__(None, None, None))
-        self.run(_cancel_others())
-        self.run(self.loop.shutdown_asyncgens())
-        if self._executor is not None:
-            self._executor.shutdown()
-        self.loop.close()
+    def _is_healthy(self) -> bool:
+        """Ask `healthy=`, until it has said no."""
+        if not self.is_unhealthy:
+            try:
+                if self._healthy is None or self._healthy():
+                    return True
+                error = None
+            except Exception as raised:
+                error = raised
+            self.is_unhealthy = True
+            LOG.error("`healthy` says no: the environment takes no more requests, and ends", exc_info=error)
+        return False
 
     def _enter(self) -> None:
         """`lifespan=`, once; one that fails is tried again at the next invocation."""
@@ -171,17 +175,11 @@ class Environment:
         stream.code = self._handler.fn
         self._watchdog.begin(stream)
         try:
+            if not self._is_healthy():
+                raise Refused
             await self._handler.serve(stream, self)
         finally:
             self._watchdog.end(stream)
-
-
-async def _cancel_others() -> None:
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    if others:
-        await asyncio.wait(others)
 
 
 def _refusal(kind: str, title: str, detail: str) -> dict[str, Any]:

@@ -21,10 +21,9 @@ AsyncForm = Callable[[Request], Awaitable[Returned] | AsyncIterator[Piece]]
 SyncForm = Callable[[SyncRequest], Returned]
 EventForm = Callable[[Any, Any], Any]
 
-_A = TypeVar("_A", bound=AsyncForm)
-_S = TypeVar("_S", bound=SyncForm)
-_E = TypeVar("_E", bound=EventForm)
-_F = TypeVar("_F", bound=Callable[..., Any])
+Check = Callable[[], bool]
+
+_F = TypeVar("_F", bound=AsyncForm | SyncForm | EventForm)
 
 _FORMS = (
     "a handler takes one positional parameter, the request:\n"
@@ -45,12 +44,15 @@ class LambdaHandler(ABC):
     """What Lambda calls: `(event, context)`. Begins with the module that makes it; its environment begins with the
     first call. One subclass for each kind of code."""
 
-    def __init__(self, concurrency: int, lifespan: Lifespan | None) -> None:
-        """Raises `ValueError` for a concurrency below 1. Calls `runner`: a subclass is whole before it calls this."""
+    def __init__(self, concurrency: int, lifespan: Lifespan | None, healthy: Check | None) -> None:
+        """Raises `TypeError`, `ValueError`. Calls `runner`: a subclass is whole before it calls this."""
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
             raise ValueError(f"concurrency is a number of streams, at least 1, not {concurrency!r}")
+        if healthy is not None and (not callable(healthy) or is_async(healthy)):
+            raise TypeError(f"healthy is a `def` without parameters, not {healthy!r}")
         self.concurrency = concurrency
         self.lifespan = lifespan
+        self.healthy = healthy
         self._environment: Environment | None = None
         if "DIALBACK_GATEWAY" in os.environ:
             # A function that will dial loads what that takes now: an init has the whole processor, a small function's
@@ -64,23 +66,32 @@ class LambdaHandler(ABC):
         if self._environment is None:
             from lambda_client.environment import Environment
 
-            self._environment = Environment(self.runner(), self.concurrency, self.lifespan, os.environ)
-        return self._environment.invoke(event, context)
+            self._environment = Environment(self.runner(), self.concurrency, self.lifespan, os.environ, self.healthy)
+        answer = self._environment.invoke(event, context)
+        return LastAnswer(answer) if self._environment.is_unhealthy and isinstance(answer, dict) else answer
 
     @abstractmethod
     def runner(self) -> Handler:
         """What runs the code. Loads all but the WebSocket's side of the package."""
 
 
+class LastAnswer(dict[str, Any]):
+    """Of an unhealthy environment: when AWS's client has sent it, and lets go of it, before it asks for the next event,
+    the process ends. Where something keeps it, the next invitation is answered so."""
+
+    def __del__(self) -> None:
+        os._exit(1)  # an orderly exit would wait for threads
+
+
 class StreamHandler(LambdaHandler, Generic[_F]):
     """A function that was decorated with `stream_handler`."""
 
-    def __init__(self, fn: _F, concurrency: int, lifespan: Lifespan | None) -> None:
+    def __init__(self, fn: _F, concurrency: int, lifespan: Lifespan | None, healthy: Check | None) -> None:
         update_wrapper(self, fn)
         self.fn = fn
         """The undecorated function."""
         self.form = form_of(fn)
-        super().__init__(concurrency, lifespan)
+        super().__init__(concurrency, lifespan, healthy)
 
     def runner(self) -> Handler:
         import lambda_client.environment  # noqa: F401
@@ -96,32 +107,29 @@ class StreamHandler(LambdaHandler, Generic[_F]):
 class _Decorator(Protocol):
     """What `stream_handler(concurrency=…)` returns."""
 
-    @overload
-    def __call__(self, fn: _A, /) -> StreamHandler[_A]: ...
-    @overload
-    def __call__(self, fn: _S, /) -> StreamHandler[_S]: ...
-    @overload
-    def __call__(self, fn: _E, /) -> StreamHandler[_E]: ...
+    def __call__(self, fn: _F, /) -> StreamHandler[_F]: ...
 
 
 @overload
-def stream_handler(fn: _A, /) -> StreamHandler[_A]: ...
+def stream_handler(fn: _F, /) -> StreamHandler[_F]: ...
 @overload
-def stream_handler(fn: _S, /) -> StreamHandler[_S]: ...
-@overload
-def stream_handler(fn: _E, /) -> StreamHandler[_E]: ...
-@overload
-def stream_handler(*, concurrency: int = 1, lifespan: Lifespan | None = None) -> _Decorator: ...
-def stream_handler(fn: Any = None, /, *, concurrency: int = 1, lifespan: Lifespan | None = None) -> Any:
+def stream_handler(
+    *, concurrency: int = 1, lifespan: Lifespan | None = None, healthy: Check | None = None
+) -> _Decorator: ...
+def stream_handler(
+    fn: Any = None, /, *, concurrency: int = 1, lifespan: Lifespan | None = None, healthy: Check | None = None
+) -> Any:
     """Make a function a Lambda handler whose requests and responses stream through a Dialback gateway.
 
     `concurrency`: how many requests one environment serves at once. `lifespan`: called without arguments once per
-    environment, gives an async context manager; what that yields is `request.state`.
+    environment, gives an async context manager; what that yields is `request.state`. `healthy`: asked before each
+    request, on the event loop; once it returns false, or raises, requests go elsewhere, and the environment ends with
+    those that it has.
     Raises `TypeError` for a function that is none of the forms, `ValueError` for a concurrency below 1.
     """
     if fn is None:
-        return lambda decorated: StreamHandler(decorated, concurrency, lifespan)
-    return StreamHandler(fn, concurrency, lifespan)
+        return lambda decorated: StreamHandler(decorated, concurrency, lifespan, healthy)
+    return StreamHandler(fn, concurrency, lifespan, healthy)
 
 
 def form_of(fn: Callable[..., Any]) -> Form:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lambda_client.place import log_failure, place_now, place_of
 from lambda_client.response import await_advice
-from lambda_client.stream import ClientDisconnected, LambdaContext, LengthMismatch, Pair, Stream
+from lambda_client.stream import ClientDisconnected, LambdaContext, LengthMismatch, Pair, Refused, Stream
 from lambda_client.wire import events, frames
 
 if TYPE_CHECKING:
@@ -190,6 +190,8 @@ class LinkStream(Stream):
         except KeyboardInterrupt:
             self._stop(code)
             raise
+        except Refused:
+            code = frames.Code.REFUSED
         except LengthMismatch as error:
             code = frames.Code.MISMATCH
             LOG.error("request %s: %s%s", self.id, error, place_of(error, self.code))

@@ -15,16 +15,16 @@ from functools import partial, update_wrapper
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, overload
 
 from lambda_client.fields import Pairs, encode_fields
-from lambda_client.handler import LambdaHandler, is_async, takes
+from lambda_client.handler import Check, LambdaHandler, is_async, takes
 from lambda_client.plain import StreamRunner, read_event, run_in_thread
 from lambda_client.request import Request, set_current_request
-from lambda_client.response import Prepared, encode_piece, lambda_headers
+from lambda_client.response import Prepared, check_status, encode_piece, lambda_headers
 from lambda_client.stream import ClientDisconnected, Stream
 from lambda_client.thread import HELD_LIMIT, PIECE_COST, UNREAD
 
 if TYPE_CHECKING:
-    from lambda_client.environment import Lifespan
-    from lambda_client.plain import Environment, Handler
+    from lambda_client.environment import Environment, Lifespan
+    from lambda_client.plain import Handler
     from lambda_client.thread import ThreadRun
 
 WRITE_LIMIT = 16 << 20  # bytes that an `async def` handler may write without a `drain`
@@ -71,11 +71,9 @@ class ResponseStream(io.RawIOBase):
         """Before the first write; `HttpResponseStream.from_` is the documented way. Of several types the last holds."""
         if self._has_begun:
             raise RuntimeError("the response has begun: its head goes before the first write")
-        if not 200 <= status <= 599:
-            raise ValueError(f"a response's status is 200 to 599, not {status!r}")
         pairs = encode_fields(headers)
         types = [pair for pair in pairs if pair[0] == b"content-type"]
-        self._status = status
+        self._status = check_status(status)
         self._headers = [pair for pair in pairs if pair[0] != b"content-type"] + types[-1:]
 
     def writable(self) -> bool:
@@ -232,13 +230,13 @@ def _cost(piece: Any) -> int:
 class StreamifiedHandler(LambdaHandler, Generic[_F]):
     """What `streamify_response` makes."""
 
-    def __init__(self, fn: _F, concurrency: int, lifespan: Lifespan | None) -> None:
+    def __init__(self, fn: _F, concurrency: int, lifespan: Lifespan | None, healthy: Check | None) -> None:
         if not callable(fn) or not takes(inspect.signature(fn), 3):
             raise TypeError(f"{fn!r}: streamify_response takes a function of (event, response_stream, context)")
         update_wrapper(self, fn)
         self.fn = fn
         """The undecorated function."""
-        super().__init__(concurrency, lifespan)
+        super().__init__(concurrency, lifespan, healthy)
 
     def runner(self) -> Handler:
         import lambda_client.environment  # noqa: F401
@@ -256,18 +254,22 @@ class _Decorator(Protocol):
 @overload
 def streamify_response(fn: _F, /) -> StreamifiedHandler[_F]: ...
 @overload
-def streamify_response(*, concurrency: int = 1, lifespan: Lifespan | None = None) -> _Decorator: ...
-def streamify_response(fn: Any = None, /, *, concurrency: int = 1, lifespan: Lifespan | None = None) -> Any:
+def streamify_response(
+    *, concurrency: int = 1, lifespan: Lifespan | None = None, healthy: Check | None = None
+) -> _Decorator: ...
+def streamify_response(
+    fn: Any = None, /, *, concurrency: int = 1, lifespan: Lifespan | None = None, healthy: Check | None = None
+) -> Any:
     """Make `fn(event, response_stream, context)`, `def` or `async def`, a Lambda handler whose response streams.
 
-    The event is a Function URL's (payload format 2.0), with the whole body of at most 6 MiB. `concurrency`, `lifespan`:
-    as for `stream_handler`.
+    The event is a Function URL's (payload format 2.0), with the whole body of at most 6 MiB. `concurrency`, `lifespan`,
+    `healthy`: as for `stream_handler`.
 
     Raises `TypeError` for a function of another shape, `ValueError` for a concurrency below 1.
     """
     if fn is None:
-        return lambda decorated: StreamifiedHandler(decorated, concurrency, lifespan)
-    return StreamifiedHandler(fn, concurrency, lifespan)
+        return lambda decorated: StreamifiedHandler(decorated, concurrency, lifespan, healthy)
+    return StreamifiedHandler(fn, concurrency, lifespan, healthy)
 
 
 class NativeRunner(StreamRunner):

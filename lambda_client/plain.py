@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lambda_client.body import SyncBody
 from lambda_client.buffered import BufferedStream
@@ -23,25 +23,13 @@ from lambda_client.stream import BODYLESS_STATUSES, LambdaContext, NoWebSocket, 
 from lambda_client.thread import ThreadRun, wait_in_thread
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor, Future
-
-_T = TypeVar("_T")
+    from lambda_client.environment import Environment
 
 _ERROR = b"Internal Server Error"
 _TOO_LARGE = (
     f"The request's body is above the {EVENT_BODY_LIMIT} bytes that fit into an event. "
     "A handler that takes one parameter, the request, streams a body of any size.\n"
 )
-
-
-class Environment(Protocol):
-    """What a handler uses of the environment that it runs in."""
-
-    state: Any
-
-    def executor(self) -> Executor: ...
-    def leave_thread(self, job: Future[None]) -> None: ...
-    def run(self, coroutine: Coroutine[Any, Any, _T]) -> _T: ...
 
 
 class Handler(Protocol):
@@ -74,12 +62,14 @@ class StreamRunner(ABC):
         return stream.answer()
 
 
-class RequestHandler(StreamRunner):
-    """`fn(request)`. Begins at decoration, ends with the process."""
-
+class _Plain:
     def __init__(self, fn: Callable[..., Any], *, is_async: bool) -> None:
         self.fn = fn
         self.is_async = is_async
+
+
+class RequestHandler(_Plain, StreamRunner):
+    """`fn(request)`. Begins at decoration, ends with the process."""
 
     async def serve(self, stream: Stream, environment: Environment) -> None:
         if self.is_async:
@@ -97,12 +87,8 @@ class RequestHandler(StreamRunner):
         return lambda _: prepare(self.fn(request))
 
 
-class EventHandler:
+class EventHandler(_Plain):
     """`fn(event, context)`: existing Lambda code, unchanged. Begins at decoration, ends with the process."""
-
-    def __init__(self, fn: Callable[..., Any], *, is_async: bool) -> None:
-        self.fn = fn
-        self.is_async = is_async
 
     async def serve(self, stream: Stream, environment: Environment) -> None:
         if await refuse_websocket(stream):

@@ -61,15 +61,20 @@ class Response:
         headers: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None,
         trailers: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None,
     ) -> None:
-        if not isinstance(status, int) or not 200 <= status <= 599:
-            raise ValueError(f"a response's status is 200 to 599, not {status!r}")
+        self.status = check_status(status)
         self.body = body
-        self.status = int(status)
         self.headers = headers
         self.trailers = trailers
 
     def __repr__(self) -> str:
         return f"<Response {self.status}>"
+
+
+def check_status(status: object) -> int:
+    """The status of a final response. Raises `ValueError`."""
+    if not isinstance(status, int) or not 200 <= status <= 599:
+        raise ValueError(f"a response's status is 200 to 599, not {status!r}")
+    return int(status)
 
 
 Returned = Response | Content
@@ -204,7 +209,9 @@ def prepare_lambda(returned: object) -> Prepared:
     Source: AWS, "Response payload format" of Lambda function URLs; `multiValueHeaders` is API Gateway's REST shape.
     """
     if not isinstance(returned, dict):
-        return prepare(encode_json_scalar(returned))
+        if isinstance(returned, (int, float)):
+            returned = Response(encode_json(returned), headers={"content-type": "application/json"})
+        return prepare(returned)
     status = returned.get("statusCode")
     if not isinstance(status, int) or isinstance(status, bool):
         return prepare(returned)
@@ -231,10 +238,3 @@ def lambda_headers(returned: Mapping[str, Any]) -> list[tuple[str, Any]]:
     headers += [(name, value) for name, values in repeated.items() for value in values]
     headers += [("set-cookie", cookie) for cookie in returned.get("cookies") or ()]
     return [(name, str(value) if isinstance(value, (bool, float)) else value) for name, value in headers]
-
-
-def encode_json_scalar(returned: object) -> Any:
-    """Numbers and booleans, which Lambda code may return, as JSON; everything else as it is."""
-    if isinstance(returned, (int, float)):
-        return Response(encode_json(returned), headers={"content-type": "application/json"})
-    return returned

@@ -38,6 +38,10 @@ class ClientDisconnected(ConnectionResetError):
     """
 
 
+class Refused(Exception):
+    """No code has seen the request."""
+
+
 class Closed(NamedTuple):
     """How a WebSocket was closed (RFC 6455 §7.4): 1005 without a code, 1006 without a close frame, 1012 at the end of
     the invocation's time."""

@@ -58,6 +58,35 @@ class TestContext:
         return max(0, int((self._ends - time.monotonic()) * 1000))
 
 
+class TestEnvironment(Environment):
+    """An environment that can end in good order, which those of Lambda never do."""
+
+    __test__ = False
+
+    def close(self) -> None:
+        """`lifespan` is left, threads end. Idempotent."""
+        if self.loop.is_closed():
+            return
+        for link in self._links.values():
+            link.close("the environment ends")
+        self._watchdog.stop()
+        if self._entered is not None:
+            self.run(self._entered.__aexit__(None, None, None))
+        self.run(_cancel_others())
+        self.run(self.loop.shutdown_asyncgens())
+        if self._executor is not None:
+            self._executor.shutdown()
+        self.loop.close()
+
+
+async def _cancel_others() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    if others:
+        await asyncio.wait(others)
+
+
 class TestResponse:
     """A response as it comes: iterate it for its pieces, or take `body`. Ends with its body, or with `disconnect`."""
 
@@ -161,7 +190,8 @@ class TestClient:
         self._key = os.urandom(32)
         variables = {"DIALBACK_SECRET": self._key.hex(), "DIALBACK_GATEWAY": "ws://localhost"}
         variables["DIALBACK_BLOCKED_LOOP"] = os.environ.get("DIALBACK_BLOCKED_LOOP", "1")
-        self._environment = Environment(handler.runner(), handler.concurrency, handler.lifespan, variables, self._dial)
+        own = handler.runner(), handler.concurrency, handler.lifespan
+        self._environment = TestEnvironment(*own, variables, handler.healthy, self._dial)
         self._timeout = timeout
         self._waiting: deque[Exchange] = deque()
         self._ends: dict[bytes, GatewayEnd] = {}
@@ -182,7 +212,8 @@ class TestClient:
     ) -> TestResponse:
         """A request and its whole response: `client.request("POST", "/", content=b"an upload")`, or pieces of one.
 
-        As at a gateway, a handler that raises before its first byte gives 502, and one whose time is up 504.
+        As at a gateway, a handler that raises before its first byte gives 502, and one whose time is up 504. Where its
+        `healthy` says no there is no other environment to go to: it gives 503 from then on.
         """
         with self.stream(method, path, headers=headers, content=content) as response:
             response.body  # noqa: B018 - waits for it
@@ -276,7 +307,7 @@ class TestClient:
             raise self._failure
         exchange.news.put(("data", f"{value}\n".encode()))
         exchange.news.put(("end", []))
-        status = 504 if kind == "timeout" else 502
+        status = {"timeout": 504, "refused": 503}.get(kind, 502)
         return TestResponse(exchange, status, Headers([(b"content-type", b"text/plain; charset=utf-8")]))
 
     @staticmethod
@@ -305,6 +336,8 @@ class TestClient:
                 answer = self._environment.invoke(event, TestContext(self._timeout))
                 if answer.get("dialback") != 1:
                     raise RuntimeError(f"the invitation was not accepted: {answer}")
+                if self._environment.is_unhealthy:
+                    self._end_waiting("refused", "the environment is unhealthy")
             except BaseException as error:
                 self._fail(error)
         self._environment.close()
@@ -312,8 +345,14 @@ class TestClient:
     def _fail(self, error: BaseException) -> None:
         """The invocation itself failed, in `lifespan` for example: every request that waits is told."""
         self._failure = error
+        self._end_waiting("error", f"the invocation failed: {error!r}")
+
+    def _end_waiting(self, kind: str, why: str) -> None:
         while self._waiting:
-            self._waiting.popleft().news.put(("error", f"the invocation failed: {error!r}"))
+            exchange = self._waiting.popleft()
+            exchange.stop_upload()
+            exchange.opened.set()  # who would upload need not wait for it
+            exchange.news.put((kind, why))
 
     def _invite(self) -> str:
         keyring = wire.invitation.Keyring.parse(self._key.hex())

@@ -16,6 +16,7 @@ from lambda_client.stream import Closed
 from lambda_client.wire import dial, events, frames, gateway_session
 
 TIMEOUT = 10.0  # seconds that a test waits for the next thing to come
+KINDS: dict[int, str] = {frames.Code.TIMEOUT: "timeout", frames.Code.REFUSED: "refused"}  # of news, by a RESET's code
 SOCKET_ROOM = 256 << 10  # bytes handed over in one turn
 
 
@@ -214,7 +215,7 @@ class GatewayEnd:
         elif isinstance(event, events.TrailersReceived):
             exchange.news.put(("end", event.headers))
         elif isinstance(event, events.StreamReset):
-            kind = "timeout" if event.code == frames.Code.TIMEOUT else "error"
+            kind = KINDS.get(event.code, "error")
             exchange.news.put((kind, f"the handler's side ended it: {frames.Code(event.code).name}"))
         elif isinstance(event, events.StreamStopped):
             exchange.stop_upload()

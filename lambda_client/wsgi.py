@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 from lambda_client.fields import Pairs, encode_fields
-from lambda_client.handler import LambdaHandler, check_app
+from lambda_client.handler import Check, LambdaHandler, check_app
 from lambda_client.plain import StreamRunner, answer_error, refuse_websocket, run_in_thread, sync_request
 from lambda_client.request import SyncRequest
-from lambda_client.response import FilePieces, Prepared, close
+from lambda_client.response import FilePieces, Prepared, check_status, close
 from lambda_client.stream import Stream
 
 if TYPE_CHECKING:
-    from lambda_client.plain import Environment, Handler
+    from lambda_client.environment import Environment
+    from lambda_client.plain import Handler
     from lambda_client.thread import ThreadRun
 
 App = Callable[[dict[str, Any], Callable[..., Callable[[bytes], object]]], Iterable[bytes]]
@@ -28,10 +29,10 @@ App = Callable[[dict[str, Any], Callable[..., Callable[[bytes], object]]], Itera
 class WsgiHandler(LambdaHandler):
     """What `wsgi_handler` makes."""
 
-    def __init__(self, app: App, concurrency: int) -> None:
+    def __init__(self, app: App, concurrency: int, healthy: Check | None) -> None:
         check_app(app, 2, "a WSGI app takes (environ, start_response)")
         self.app = app
-        super().__init__(concurrency, None)
+        super().__init__(concurrency, None, healthy)
 
     def runner(self) -> Handler:
         import lambda_client.environment  # noqa: F401
@@ -42,15 +43,15 @@ class WsgiHandler(LambdaHandler):
         return f"<wsgi_handler {self.app!r}>"
 
 
-def wsgi_handler(app: App, *, concurrency: int = 1) -> WsgiHandler:
+def wsgi_handler(app: App, *, concurrency: int = 1, healthy: Check | None = None) -> WsgiHandler:
     """Make a WSGI application a Lambda handler whose requests and responses stream through a Dialback gateway.
 
     `concurrency`: how many requests one environment serves at once, each in a thread of its own. Above 1 the app's
-    code, and whatever it shares, must bear that.
+    code, and whatever it shares, must bear that. `healthy`: as for `stream_handler`.
 
     Raises `TypeError` for what is no WSGI application, `ValueError` for a concurrency below 1.
     """
-    return WsgiHandler(app, concurrency)
+    return WsgiHandler(app, concurrency, healthy)
 
 
 class WsgiRunner(StreamRunner):
@@ -176,10 +177,7 @@ class WsgiResponse:
 def _status_code(status: object) -> int:
     if not isinstance(status, str) or not status[:3].isdigit() or status[3:4] not in ("", " "):
         raise ValueError(f"a WSGI status is like '200 OK', not {status!r}")
-    code = int(status[:3])
-    if not 200 <= code <= 599:
-        raise ValueError(f"a response's status is 200 to 599, not {code}")
-    return code
+    return check_status(int(status[:3]))
 
 
 def _fields(headers: Iterable[tuple[str, str]]) -> Pairs:

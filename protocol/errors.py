@@ -30,12 +30,14 @@ class LocalError(DialbackError):
     """This side asked for something illegal. Nothing was sent and no state changed."""
 
 
-class DialRefused(DialbackError):
-    """A dial was refused; `reason` is a key of `REFUSALS`. Nothing was consumed."""
-
+class _Refused(DialbackError):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class DialRefused(_Refused):
+    """A dial was refused; `reason` is a key of `REFUSALS`. Nothing was consumed."""
 
     @property
     def status(self) -> int:
@@ -43,12 +45,8 @@ class DialRefused(DialbackError):
         return REFUSALS[self.reason]
 
 
-class InvitationRefused(DialbackError):
+class InvitationRefused(_Refused):
     """An invitation was refused before anything was dialled.
 
     `reason` is `malformed`, `signature`, `expired` or `address`.
     """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason

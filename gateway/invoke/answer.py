@@ -15,6 +15,7 @@ class Outcome(Enum):
     """Of one invocation: the class of its failure, or that it had none."""
 
     ANSWERED = "answered"  # our handler returned
+    UNHEALTHY = "unhealthy"  # the same, and its environment says that it is unwell, and ends
     THROTTLED = "throttled"  # the platform has no room: nothing ran
     REFUSED = "refused"  # our handler refused the invitation: nothing was dialled
     FORBIDDEN = "forbidden"  # the platform does not let this gateway call the function: nothing ran
@@ -59,7 +60,10 @@ def read_returned(body: bytes) -> Answer:
     awake = said.get("awake")
     if not isinstance(awake, int) or not 0 <= awake <= LONGEST_AWAKE:
         awake = 0
-    return Answer(Outcome.ANSWERED, str(said.get("outcome", ""))[:LOGGED], awake=awake / 1000)
+    detail = str(said.get("outcome", ""))[:LOGGED]
+    if detail == Outcome.UNHEALTHY.value:
+        return Answer(Outcome.UNHEALTHY, "its `healthy` says no", awake=awake / 1000)
+    return Answer(Outcome.ANSWERED, detail, awake=awake / 1000)
 
 
 def read_forbidden(body: bytes) -> Answer:

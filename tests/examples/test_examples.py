@@ -71,13 +71,23 @@ def times(response: WireResponse) -> list[float]:
 
 
 def test_every_example_is_tested_and_short() -> None:
-    tested = {"chunks", "echo", "progress", "tokens", "upload"}
+    tested = {"chunks", "echo", "progress", "recycled", "tokens", "upload"}
     tested |= {"django_app", "fastapi_app", "flask_app", "native_style"}  # in test_app_examples
     tested |= {"chat", "mcp_server", "websocket_room"}  # each in a file of its own
     assert {file.stem for file in EXAMPLES.glob("*.py")} == tested
     for file in EXAMPLES.glob("*.py"):
         text = file.read_text()
         assert len(text.splitlines()) <= MOST_LINES and text.startswith('"""'), file.name
+
+
+def test_an_environment_that_grows_is_replaced_and_no_request_is_lost(example: Callable[[str], Stack]) -> None:
+    """One after the other, each in the only environment that is awake: 300 MiB are reached by the fifteenth."""
+    stack, counts = example("recycled"), []
+    for number in range(30):
+        process, count = re.fullmatch(rb"process (\d+) remembers (\d+)\n", stack.get(f"/{number}")).groups()
+        counts.append(int(count))
+    assert 1 < counts.count(1) <= 4 and max(counts) <= 15
+    assert stack.mistakes() == []
 
 
 def test_chunks_come_one_a_second(fetched: Fetched) -> None:

@@ -41,9 +41,10 @@ How to read it:
 
 - A link that loses its socket dials again and goes on where it was; nobody notices but by the time.
 - A link that stays away for longer than its grace, or whose process is gone, has lost its streams: `502` before the
-  head of the response, a cut connection after it. A request that may be repeated (idempotent, without a body, nothing
+  head of the response, a cut connection after it. A request that may be repeated (idempotent, its body unread, nothing
   of its response begun) is given to another invocation instead, and its code runs again. A POST that was sent to a
   link is not, although its code may not have begun: that cannot be known.
+- A function that says that it is unhealthy ends what it has begun; what comes after that goes to a fresh one.
 - A dial that nobody answers is given up after 5 s.
 - A client that leaves, by a reset or by closing its half of the connection, cancels the code. While an upload is held
   back, because the code does not read it, that is looked for four times a second; otherwise it is seen at once. A FIN

@@ -134,6 +134,11 @@ def kill(lane: Lane) -> None:
     lane.signal(signal.SIGKILL)
 
 
+def fall_ill(lane: Lane) -> None:
+    for pid in lane.stack.environments:
+        (lane.stack.notes / f"{pid}.unhealthy").touch()
+
+
 def leave(lane: Lane) -> None:
     assert lane.client is not None
     raw = lane.client[1].get_extra_info("socket")
@@ -179,6 +184,7 @@ KINDS = [
         lambda lane: lane.at_the_next_socket(lambda: freeze(lane)),
     ),
     Kind("the function's process is killed", kill, lambda lane: lane.at_the_next_socket(lambda: kill(lane))),
+    Kind("the function says that it is unhealthy", fall_ill, fall_ill),
     Kind("the client resets", leave, slowly, client_leaves=True),
     Kind("the client closes its half", half_close, slowly, client_leaves=True),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 
 import pytest
 from transitions import MachineError
@@ -11,7 +12,7 @@ from gateway.errors import KINDS, Problem, RequestRefused
 from gateway.exchange import MACHINE, STATES, TABLE, TERMINAL, ClientSide, Exchange, RequestHead, StreamSide
 from gateway.machine import move
 from gateway.response_head import ResponseHead
-from gateway.sides import SilentSide, WebSocketOffer, WebSocketSide
+from gateway.sides import READ_MARK, SilentSide, WebSocketOffer, WebSocketSide
 from gateway.websocket_exchange import WebSocketExchange
 from protocol.frames import Code, Headers
 
@@ -440,11 +441,59 @@ def test_a_stream_returned_unseen_goes_elsewhere() -> None:
     assert second.told == ["send 1 end"]
 
 
-def test_a_request_whose_body_has_begun_cannot_go_elsewhere() -> None:
+def test_what_has_left_of_a_body_goes_to_the_next_stream_too() -> None:
+    exchange, record = exchange_in("opened")
+    for size in range(1, 4):
+        exchange.request_data(b"%d" % size)
+        exchange.reset(Code.REFUSED)
+        exchange.stream_opened(record := Record())
+        assert (exchange.state, exchange.bytes_in) == ("opened", size)
+        assert record.told == ["send 1 open"] * size
+    exchange.request_data(b"", end=True)
+    exchange.reset(Code.REFUSED)
+    exchange.stream_opened(record := Record())
+    assert (exchange.state, exchange.bytes_in) == ("request_sent", 3)
+    assert record.told == ["send 1 open"] * 3 + ["send 0 end"]
+
+
+@pytest.mark.parametrize(
+    "happens",
+    [
+        lambda exchange: [exchange.request_data(piece) for piece in (bytes(READ_MARK), b"more")],
+        lambda exchange: exchange.credit(),
+        lambda exchange: exchange.informational(103, ()),
+        lambda exchange: exchange.stopped(Code.NO_ERROR),
+    ],
+    ids=["more came than is taken unread", "it reads", "it informs", "it wants no more"],
+)
+def test_a_body_that_is_not_kept_or_was_looked_at_cannot_go_elsewhere(happens: Callable[[Exchange], None]) -> None:
     exchange, record = exchange_in("opened")
     exchange.request_data(b"1")
+    happens(exchange)
     exchange.reset(Code.REFUSED)
-    assert (exchange.state, record.told[-2]) == ("failed", "problem overloaded")
+    assert (exchange.state, record.told[-2]) == ("failed", "problem unhealthy")
+
+
+def test_an_upload_that_may_be_repeated_survives_its_link() -> None:
+    exchange, record = exchange_in("opened", method=b"PUT")
+    exchange.request_data(b"1", end=True)
+    exchange.lost()
+    exchange.stream_opened(record := Record())
+    assert (exchange.state, record.told) == ("request_sent", ["send 1 end"])
+
+
+def test_nothing_of_a_body_is_kept_once_its_response_has_begun() -> None:
+    freed = []
+
+    class Piece(bytes):
+        def __del__(self) -> None:
+            freed.append(len(self))
+
+    exchange, _ = exchange_in("opened")
+    exchange.request_data(Piece(1000), end=True)
+    assert freed == []
+    exchange.response(200, ())
+    assert freed == [1000]
 
 
 def test_losing_the_link() -> None:

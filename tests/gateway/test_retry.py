@@ -323,7 +323,7 @@ async def test_a_function_that_refuses_every_stream_is_asked_no_more_often_than_
 
     environment = Environment(refuse, places=2)
     async with whole(url_of(environment), linger=1) as it:
-        assert await it.problem() == (503, "overloaded")
+        assert await it.problem() == (503, "unhealthy")
         assert environment.streams.qsize() == 3
 
 
@@ -345,16 +345,26 @@ async def test_a_request_that_may_be_repeated_survives_an_environment_that_never
         assert status == 200 and text.endswith(" /again")
 
 
-@pytest.mark.parametrize("case", ["it may not be repeated", "its body had begun", "the function had spoken"])
+async def test_what_had_left_of_a_body_goes_to_the_next_environment_too() -> None:
+    lost, other = Environment(leave_it), Environment()
+    async with whole(url_of(lost, other), session=SessionConfig(grace=30)) as it:
+        asked = asyncio.ensure_future(it.client.request("PUT", it.gateway.url + "/", data=b"data"))
+        await (await first_stream(lost)).until(lambda served: served.has_ended)
+        await lose(it, lost)
+        assert (await asyncio.wait_for(asked, 5)).status == 200
+        assert (await first_stream(other)).body == b"data"
+
+
+@pytest.mark.parametrize("case", ["it may not be repeated", "it has read its body", "the function had spoken"])
 async def test_a_request_that_the_function_may_have_seen_is_not_repeated(case: str) -> None:
     lost, other = Environment(leave_it), Environment()
     method = "POST" if case == "it may not be repeated" else "PUT"
-    body = b"data" if case == "its body had begun" else None
+    body = bytes(1 << 20) if case == "it has read its body" else None
     async with whole(url_of(lost, other), session=SessionConfig(grace=30)) as it:
         asked = asyncio.ensure_future(it.client.request(method, it.gateway.url + "/", data=body))
         stream = await first_stream(lost)
         if body:
-            await stream.until(lambda served: bool(served.body))
+            await stream.until(lambda served: served.has_ended)
         elif case == "the function had spoken":
             stream.session.send_informational(stream.number, 103, [])
             lost.wake()

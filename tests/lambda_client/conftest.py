@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 
-from lambda_client.environment import Environment
 from lambda_client.handler import StreamHandler
-from lambda_client.testing import TestContext
+from lambda_client.testing import TestContext, TestEnvironment
 from tests.lambda_client.loopback_gateway import SECRET, LoopbackGateway
 
 THREADS = ("lambda", "dialback-watchdog")
@@ -57,7 +56,9 @@ class Function:
 
     def __init__(self, handler: StreamHandler[Any], variables: dict[str, str]) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="lambda")
-        self.environment = Environment(handler.runner(), handler.concurrency, handler.lifespan, variables)
+        self.environment = TestEnvironment(
+            handler.runner(), handler.concurrency, handler.lifespan, variables, handler.healthy
+        )
 
     def invoke(self, event: Any, *, timeout: float = 900.0) -> Future[Any]:
         return self._thread.submit(self._invoke, event, TestContext(timeout))

@@ -15,9 +15,8 @@ from typing import Any
 import pytest
 
 from lambda_client import asgi_handler, current_request
-from lambda_client.environment import Environment
 from lambda_client.lifespan import StartupFailed
-from lambda_client.testing import BrokenResponse, TestClient, TestContext, TestResponse
+from lambda_client.testing import BrokenResponse, TestClient, TestContext, TestEnvironment, TestResponse
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -710,7 +709,7 @@ EVENT = {
 
 def answer(app: Any, event: dict[str, Any]) -> Any:
     handler = asgi_handler(app, lifespan="off")
-    environment = Environment(handler.runner(), handler.concurrency, handler.lifespan, {})
+    environment = TestEnvironment(handler.runner(), handler.concurrency, handler.lifespan, {})
     try:
         return environment.invoke(event, TestContext(3))
     finally:

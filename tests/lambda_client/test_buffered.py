@@ -14,9 +14,8 @@ import pytest
 
 from lambda_client import Request, Response, SyncRequest, current_request, stream_handler, wire
 from lambda_client.buffered import ANSWER_LIMIT, AnswerTooLarge
-from lambda_client.environment import Environment
 from lambda_client.event import build_event, opening_of
-from lambda_client.testing import TestContext
+from lambda_client.testing import TestContext, TestEnvironment
 
 # AWS, "Invoking Lambda function URLs", the request payload format's example
 EVENT: dict[str, Any] = {
@@ -63,7 +62,7 @@ def event(**changes: Any) -> dict[str, Any]:
 
 def answer(handler: Any, event: Any = EVENT, **variables: str) -> Any:
     handler = handler if hasattr(handler, "runner") else stream_handler(handler)
-    environment = Environment(handler.runner(), handler.concurrency, handler.lifespan, variables)
+    environment = TestEnvironment(handler.runner(), handler.concurrency, handler.lifespan, variables)
     try:
         return environment.invoke(event, TestContext(900))
     finally:

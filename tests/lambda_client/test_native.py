@@ -19,8 +19,7 @@ from typing import Any
 import pytest
 
 from lambda_client import ClientDisconnected, HttpResponseStream, pipeline, streamify_response
-from lambda_client.environment import Environment
-from lambda_client.testing import BrokenResponse, TestClient, TestContext, TestResponse
+from lambda_client.testing import BrokenResponse, TestClient, TestContext, TestEnvironment, TestResponse
 
 TIMEOUT = 10.0
 
@@ -548,7 +547,7 @@ def test_a_plain_event_is_answered_buffered() -> None:
     event = {"version": "2.0", "rawPath": "/", "requestContext": {"http": {"method": "GET"}}}
     for each in (text, lambda event, response_stream, context: response_stream.write("Hello, world!")):
         handler = streamify_response(each)
-        environment = Environment(handler.runner(), handler.concurrency, handler.lifespan, {})
+        environment = TestEnvironment(handler.runner(), handler.concurrency, handler.lifespan, {})
         try:
             assert environment.invoke(event, TestContext(3))["statusCode"] == 200
         finally:

@@ -14,8 +14,7 @@ from wsgiref.validate import validator
 import pytest
 
 from lambda_client import ClientDisconnected, current_request, wsgi_handler
-from lambda_client.environment import Environment
-from lambda_client.testing import BrokenResponse, TestClient, TestContext, TestResponse
+from lambda_client.testing import BrokenResponse, TestClient, TestContext, TestEnvironment, TestResponse
 
 TIMEOUT = 10.0
 TEXT = [("Content-Type", "text/plain")]
@@ -382,7 +381,7 @@ def test_a_plain_event_is_answered_buffered() -> None:
         "isBase64Encoded": True,
     }
     handler = wsgi_handler(lambda environ, start: (start("201 Made", TEXT), [environ["wsgi.input"].read()])[1])
-    environment = Environment(handler.runner(), handler.concurrency, handler.lifespan, {})
+    environment = TestEnvironment(handler.runner(), handler.concurrency, handler.lifespan, {})
     try:
         answer = environment.invoke(event, TestContext(3))
         assert (answer["statusCode"], answer["body"]) == (201, "sent")

@@ -11,9 +11,8 @@ from typing import Any
 
 from aiohttp import web
 
-from lambda_client.environment import Environment
 from lambda_client.handler import StreamHandler
-from lambda_client.testing import TestContext
+from lambda_client.testing import TestContext, TestEnvironment
 from tests.gateway.environment_fake import LOOPBACK
 
 
@@ -24,7 +23,7 @@ class Deployed:
         """`seconds`: that each invocation has."""
         self._seconds = seconds
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="environment")
-        self._environment = Environment(handler.runner(), handler.concurrency, handler.lifespan, variables)
+        self._environment = TestEnvironment(handler.runner(), handler.concurrency, handler.lifespan, variables)
 
     async def invoke(self, event: dict[str, Any]) -> Any:
         loop = asyncio.get_running_loop()

@@ -23,8 +23,7 @@ from gateway.config import Config, FunctionConfig, LimitsConfig
 from gateway.keys import Address, Secret
 from gateway.server import Gateway
 from lambda_client import asgi_handler
-from lambda_client.environment import Environment
-from lambda_client.testing import TestContext
+from lambda_client.testing import TestContext, TestEnvironment
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -108,7 +107,7 @@ class Site:
         lifespan = "on" if has_lifespan else "off"
         handler = asgi_handler(self._watch, root_path=root_path, lifespan=lifespan)  # type: ignore[arg-type]
         variables = {"DIALBACK_SECRET": SECRET, "DIALBACK_GATEWAY": self._gateway.url.replace("http", "ws", 1)}
-        self._environment = Environment(handler.runner(), handler.concurrency, handler.lifespan, variables)
+        self._environment = TestEnvironment(handler.runner(), handler.concurrency, handler.lifespan, variables)
         try:
             if has_lifespan:
                 self._thread.submit(self._environment._enter).result(PATIENCE)  # else before the first request

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -40,7 +41,11 @@ def ending(request: Request, *, is_last: bool = True) -> Iterator[None]:
             note(request.query["key"], f"{how} {time.monotonic()!r}")
 
 
-@stream_handler
+def healthy() -> bool:
+    return not (NOTES / f"{os.getpid()}.unhealthy").exists()
+
+
+@stream_handler(healthy=healthy)
 async def handler(request: Request) -> Response | str:
     if request.path != "/download":
         with ending(request):
