@@ -12,13 +12,13 @@ from typing import Final, cast
 
 from gateway.affinity import Tie
 from gateway.errors import PROBLEM_OF_CODE, GivenBack, Problem
-from gateway.machine import MACHINE, STATES, TABLE, TERMINAL, move
+from gateway.machine import TERMINAL, move
 from gateway.request_id import IDS
 from gateway.response_head import ONLY_IN_FINAL_HEADS, ResponseRefused, clean_fields, judge_response
 from gateway.sides import READ_MARK, ClientSide, RequestHead, SilentSide, StreamSide
 from protocol.frames import Code, Headers
 
-__all__ = ["MACHINE", "STATES", "TABLE", "TERMINAL", "ClientSide", "Exchange", "RequestHead", "StreamSide"]
+__all__ = ["ClientSide", "Exchange", "RequestHead", "StreamSide"]
 
 #: RFC 9110, section 9.2.2: twice is as good as once.
 IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))

@@ -105,11 +105,3 @@ def move(model: HasState, trigger: str) -> None:
         MACHINE.events[trigger].trigger(model)  # the library refuses
     else:
         model.state = after
-
-
-def mermaid() -> str:
-    """The table as a Mermaid state diagram; the documentation's is compared with it."""
-    lines = ["stateDiagram-v2", "    [*] --> accepted"]
-    lines += [f"    {source} --> {state}: {trigger}" for trigger, sources, state in TABLE for source in sources]
-    lines += [f"    {state} --> [*]" for state in STATES if state in TERMINAL]
-    return "\n".join(lines) + "\n"

@@ -14,7 +14,7 @@ from protocol.flow import INITIAL_WINDOW
 from protocol.frames import Code, Headers
 from protocol.stream import WRITABLE_MARK
 
-#: Bytes of a request's body after which a stream takes more only where its function has read, and granted credit.
+#: Bytes of a request's body after which a stream takes more only where its function has read.
 READ_MARK: Final = INITIAL_WINDOW + WRITABLE_MARK
 
 

@@ -351,7 +351,7 @@ class TestClient:
         while self._waiting:
             exchange = self._waiting.popleft()
             exchange.stop_upload()
-            exchange.opened.set()  # who would upload need not wait for it
+            exchange.opened.set()
             exchange.news.put((kind, why))
 
     def _invite(self) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from gateway.machine import STATES, mermaid
+from gateway.machine import STATES, TABLE, TERMINAL
 
 DOCUMENT: Final = "docs/architecture.md"
 BEGIN: Final = "<!-- exchange states, made by `python -m scripts.state_diagram`: begin -->"
@@ -24,6 +24,14 @@ def with_diagram(text: str) -> str:
     rows = "\n".join(f"| `{state}` | {seed} |" for state, seed in STATES.items())
     table = f"| state | in the seed's words |\n|---|---|\n{rows}"
     return f"{before}{BEGIN}\n```mermaid\n{mermaid()}```\n\n{table}\n{END}{after}"
+
+
+def mermaid() -> str:
+    """The table as a Mermaid state diagram."""
+    lines = ["stateDiagram-v2", "    [*] --> accepted"]
+    lines += [f"    {source} --> {state}: {trigger}" for trigger, sources, state in TABLE for source in sources]
+    lines += [f"    {state} --> [*]" for state in STATES if state in TERMINAL]
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

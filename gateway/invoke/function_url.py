@@ -135,7 +135,7 @@ def _judge(status: int, headers: CIMultiDictProxy[str], body: bytes) -> Answer:
     if status in (429, 503) or (status == 400 and ("Throttl" in error_type or "TooManyRequests" in error_type)):
         return Answer(Outcome.THROTTLED, _said(status, headers), _retry_after(headers.get("retry-after", "")))
     if status in (500, 502, 504) or "x-amz-function-error" in headers:
-        answer = read_returned(body)  # AWS's emulator has it so, where the process has ended after its answer
+        answer = read_returned(body)  # of a process that has ended since
         return answer if answer.outcome is Outcome.UNHEALTHY else Answer(Outcome.ERROR, _said(status, headers))
     if status == 200:
         return read_returned(body)

@@ -9,8 +9,8 @@ import pytest
 from transitions import MachineError
 
 from gateway.errors import KINDS, Problem, RequestRefused
-from gateway.exchange import MACHINE, STATES, TABLE, TERMINAL, ClientSide, Exchange, RequestHead, StreamSide
-from gateway.machine import move
+from gateway.exchange import ClientSide, Exchange, RequestHead, StreamSide
+from gateway.machine import MACHINE, STATES, TABLE, TERMINAL, move
 from gateway.response_head import ResponseHead
 from gateway.sides import READ_MARK, SilentSide, WebSocketOffer, WebSocketSide
 from gateway.websocket_exchange import WebSocketExchange
