@@ -68,7 +68,8 @@ class LambdaHandler(ABC):
 
             self._environment = Environment(self.runner(), self.concurrency, self.lifespan, os.environ, self.healthy)
         answer = self._environment.invoke(event, context)
-        return LastAnswer(answer) if self._environment.is_unhealthy and isinstance(answer, dict) else answer
+        is_last = self._environment.is_unhealthy and "AWS_LAMBDA_RUNTIME_API" in os.environ
+        return LastAnswer(answer) if is_last and isinstance(answer, dict) else answer
 
     @abstractmethod
     def runner(self) -> Handler:
