@@ -65,9 +65,10 @@ class Gateway:
         self.admin_url = ""
         """Where health and metrics are, once started; empty without an admin listener."""
 
-    async def start(self) -> None:
-        """Bind the listeners. Raises OSError, with nothing left open, when one can not be bound, and RuntimeError where
-        aiohttp's parser is the one in Python, which is less strict."""
+    async def start(self, *, wake: bool = True) -> None:
+        """Bind the listeners, and `wake`, unless functions cannot be invoked yet. Raises OSError, with nothing left
+        open, when one can not be bound, and RuntimeError where aiohttp's parser is the one in Python, which is less
+        strict."""
         if not hasattr(http_parser, "HttpRequestParserC"):
             raise RuntimeError("aiohttp runs without its C parser: unset AIOHTTP_NO_EXTENSIONS, or install it anew")
         config = self._config
@@ -88,14 +89,19 @@ class Gateway:
             self._build(port)
             await self._start_admin()
             await self._listener.start_serving()
-            for pool in self._pools.values():
-                pool.begin()
+            if wake:
+                self.wake()
             for bound in self._listener.sockets:  # asyncio has one number for both, and a storm would stop all streams
                 with bound.dup() as raw:
                     raw.listen(BACKLOG)
         except BaseException:
             await self.stop(0)
             raise
+
+    def wake(self) -> None:
+        """Wake those environments that are kept awake (`min_leased`)."""
+        for pool in self._pools.values():
+            pool.begin()
 
     async def stop(self, grace: float) -> None:
         """Take no new request, give open ones `grace` seconds, end the rest. Idempotent; a call that was cancelled can

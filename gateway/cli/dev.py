@@ -110,7 +110,7 @@ class DevLoop:
 
     async def _start(self, gateway: Gateway) -> None:
         try:
-            await gateway.start()
+            await gateway.start(wake=False)
         except OSError as fault:
             flags = {"--port": (self._options.host, self._options.port)}
             raise explain_bind(fault, flags, lambda flag, port: f"{flag} {port}") from None
@@ -123,6 +123,7 @@ class DevLoop:
             self._log.error(f"{self._target.shown} cannot run:\n{fault}")
             return EXIT_FAILED
         await service.reload(settings, grace=0)
+        gateway.wake()
         reloading = asyncio.ensure_future(self._reload_on_save(gateway, service, settings))
         try:
             await asyncio.sleep(0)  # in its first step the watch is set up: what is saved after "Ready" is seen

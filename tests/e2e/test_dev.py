@@ -173,6 +173,13 @@ def test_a_request_that_comes_before_ready_waits(tmp_path: Path) -> None:
     assert "refused" not in dev.command.output
 
 
+def test_environments_that_are_kept_awake_are_invoked_when_the_code_can_run(tmp_path: Path) -> None:
+    save(tmp_path, "first")
+    with Dev("handler.py:handler", tmp_path, DIALBACK_MIN_LEASED="2") as dev:
+        wait_for(lambda: sum(" START " in line for line in dev.command.lines) == 2)
+        assert "invocation." not in dev.command.output  # refused for the want of code, and tried again
+
+
 def is_listening(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
