@@ -26,6 +26,8 @@ from gateway.tls import client_context, server_context
 
 ONLY_FUNCTION = "function"
 """The name of a function that was configured without one, by `function_url`."""
+LINGER = 0.1
+"""Seconds that an environment stays awake without a stream where nothing was configured, and it takes several."""
 ADD_INDENT = "    "
 
 
@@ -197,7 +199,7 @@ class FunctionConfig:
     url: str
     secret: Secret
     invoke: InvokeConfig = field(default_factory=InvokeConfig)
-    linger: float = keys.LINGER.default
+    linger: float | None = keys.LINGER.default
     lease_share: int = keys.LEASE_SHARE.default
     min_leased: int = keys.MIN_LEASED.default
     limits: LimitsConfig = field(default_factory=LimitsConfig)
@@ -209,6 +211,13 @@ class FunctionConfig:
     cancel_after: float = keys.CANCEL_AFTER.default
     affinity: str = keys.AFFINITY_KEY.default
     compression: str = keys.COMPRESSION_KEY.default
+
+    def lingers(self, places: int) -> float:
+        """Seconds that an environment with so many places stays awake without a stream. With one it does what Lambda
+        does, unless it was told otherwise: an invocation for each request, which is billed and no more."""
+        if self.linger is not None:
+            return self.linger
+        return LINGER if places > 1 else 0.0
 
     def terms(self, route: Route) -> Terms:
         """What it grants the requests that come by this route."""

@@ -298,11 +298,12 @@ INVOKE_KEY: Key[Path | None] = Key(
     default_text="none is shown",
     example="gateway-key.pem",
 )
-LINGER = Key(
+LINGER: Key[float | None] = Key(
     "linger",
     seconds(0, 900),
-    0.1,
+    None,
     "How long an environment stays awake after its last stream; 0: the bill stops with the last stream.",
+    default_text="`0.1`; `0` where it takes one stream at a time (`concurrency=1`), as on Lambda",
 )
 LEASE_SHARE = Key(
     "lease_share",

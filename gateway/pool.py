@@ -55,6 +55,7 @@ class Pool:
         self._queue = Queue(self.starts_changed)
         self._rooms = Rooms(self.starts_changed)
         self._alarm = Alarm(self.starts_changed)  # for what waits for a place that was expected sooner than a start
+        self._lingers = 0.0  # seconds that an environment like the last one stays awake without a stream
         self._failures = 0  # since the last lease
         self._rests_until = 0.0  # on the loop's clock: no environment is started that nobody waits for
         self._is_draining = self._is_stopped = False
@@ -138,6 +139,7 @@ class Pool:
         start = issued.start
         self._failures, self._rests_until = 0, 0.0
         self.forecast.leased(self.starts.offered(start, link), offer.places, is_new := link not in self._parked)
+        self._lingers = self.function.lingers(offer.places)
         self._parked.pop(link, None)
         for gone in self._rooms.came(link, start.began, is_new):
             self._unbind(gone)
@@ -314,7 +316,7 @@ class Pool:
         try:
             link.open(exchange)
             self.bill.streams += 1
-            self.forecast.stream_begun(self._loop.time(), self.function.linger)
+            self.forecast.stream_begun(self._loop.time(), self._lingers)
             self.bonds.opened(exchange, link)
         except LocalError as error:  # there was a place, so its head is too large
             log.warning("stream.not_opened", function=self.name, error=str(error))
@@ -370,7 +372,7 @@ class Pool:
 
     @property
     def _is_steady(self) -> bool:
-        return self.forecast.is_steady(self._loop.time(), self.function.linger)
+        return self.forecast.is_steady(self._loop.time(), self._lingers)
 
     def _is_wanted(self, start: Start, link: Link) -> bool:
         if self._is_stopped or start.is_retired:
@@ -378,13 +380,13 @@ class Pool:
         if self._queue or self._rooms.is_wanted(link) or self._needed_to_keep() > 0:
             return True
         is_of_use = self._is_steady or self._places.first() is None
-        return is_of_use and self.function.linger > 0 and not self._is_draining
+        return is_of_use and self._lingers > 0 and not self._is_draining
 
     def _linger(self, link: Link, start: Start, remaining: float) -> float:
         """Seconds that it stays awake without a stream."""
         if self._is_draining:
             return 0.0
-        return remaining if start.is_kept else self._rooms.linger(link, self.function.linger)
+        return remaining if start.is_kept else self._rooms.linger(link, self._lingers)
 
     def _retire(self, link: Link) -> None:
         """New streams go elsewhere; it parks when those that it has are over."""

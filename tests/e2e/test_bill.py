@@ -17,6 +17,19 @@ def durations(stack: Stack) -> list[float]:
     return [float(match[1]) / 1000 for line in stack.function.lines if (match := REPORT.search(line))]
 
 
+def test_one_at_a_time_is_billed_for_its_streams_and_no_more(fresh_stack: Callable[..., Stack]) -> None:
+    """As on Lambda: with `concurrency=1`, and no linger configured, each request is an invocation."""
+    stack = fresh_stack("paths.py:one", environments=1)
+    with stack.connect() as connection:
+        for _ in range(REQUESTS):
+            connection.request("GET", "/hello")
+            assert connection.response().status == 200
+    wait_for(lambda: stack.gauge("invocations_total") == REQUESTS)
+    wait_for(lambda: len(durations(stack)) == REQUESTS)
+    assert stack.gauge("idle_seconds_total") < 0.01 * REQUESTS
+    assert min(durations(stack)) < 0.05  # a tenth of a second that nobody used is in none
+
+
 def test_what_the_gateway_bills_agrees_with_lambdas_own_report(fresh_stack: Callable[..., Stack]) -> None:
     stack = fresh_stack("paths.py:one", environments=1, serve={"linger": 0.2})
     for number in range(REQUESTS):

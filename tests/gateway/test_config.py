@@ -199,7 +199,22 @@ def test_a_secret_may_come_from_a_variable_of_any_name(tmp_path: Path) -> None:
 
 
 def test_an_empty_variable_is_not_set() -> None:
-    assert load(flags=MINIMUM, environ={"DIALBACK_SECRET": SECRET, "DIALBACK_LINGER": ""}).functions["function"].linger
+    assert only_function({"DIALBACK_LEASE_SHARE": ""}).lease_share == 50
+
+
+def test_one_place_does_not_linger_unless_it_is_told_to() -> None:
+    function, told, never = (
+        only_function({}),
+        only_function({"DIALBACK_LINGER": "2"}),
+        only_function({"DIALBACK_LINGER": "0"}),
+    )
+    assert (function.lingers(1), function.lingers(2)) == (0.0, 0.1)
+    assert (told.lingers(1), told.lingers(2)) == (2.0, 2.0)
+    assert (never.lingers(1), never.lingers(2)) == (0.0, 0.0)
+
+
+def only_function(variables: dict[str, str]) -> FunctionConfig:
+    return load(flags=MINIMUM, environ={"DIALBACK_SECRET": SECRET, **variables}).functions["function"]
 
 
 @pytest.mark.parametrize(

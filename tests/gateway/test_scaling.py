@@ -189,6 +189,27 @@ def test_the_same_load_with_one_place_costs_as_on_lambda() -> None:
     run(scenario())
 
 
+@pytest.mark.parametrize(("places", "configured", "lingers"), [(1, {}, 0.0), (2, {}, 0.1), (1, {"linger": 0.3}, 0.3)])
+def test_one_place_is_billed_as_on_lambda_unless_a_linger_is_configured(
+    places: int, configured: dict[str, float], lingers: float
+) -> None:
+    async def scenario() -> None:
+        function = SimulatedFunction(places=places, service=lambda: 0.2, warm=0.01, **configured)
+        await warmed_up(function)
+        before, bill = len(function.invocations), function.pool.bill
+        leased = bill.leased
+        for _ in range(10):
+            await function.ask()
+            await asyncio.sleep(0.05)
+        await function.quiet()
+        idles = 10 * min(lingers, 0.05) + max(0.0, lingers - 0.05)
+        assert len(function.invocations) - before == (10 if lingers < 0.05 else 1)
+        assert bill.leased - leased == pytest.approx(10 * 0.2 + idles, abs=0.01)
+        await function.pool.stop()
+
+    run(scenario())
+
+
 # Time
 
 
