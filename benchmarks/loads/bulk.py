@@ -20,7 +20,7 @@ FLAT: Final = 16.0  # MiB
 
 
 def run(bench: Bench) -> None:
-    total = bench.of(GIB // 4, GIB // 2)
+    total = bench.of(GIB // 4, GIB)
     columns = (
         Column("cpu", "s/GiB", 3, ratio=True),
         Column("rate", "MB/s", 0),
@@ -65,5 +65,6 @@ def run(bench: Bench) -> None:
         bench.tables.append(table)
         text = f"bulk {name}, {streams} stream{'s' if streams > 1 else ''}, CPU"
         bench.targets.append(Target("3", text, table, "dialback", "cpu", TARGET, base="nginx"))
-    flat = tables["download", 1]
-    bench.targets.append(Target("3", "memory while it flows", flat, "dialback", "growth", FLAT, unit=" MiB"))
+    for name in LOADS:
+        flat = tables[name, 1]
+        bench.targets.append(Target("3", f"memory while a {name} flows", flat, "dialback", "growth", FLAT, unit=" MiB"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
 
@@ -117,12 +117,15 @@ class Gateway:
         self.invitations: dict[str, Invitation] = {}
         self.invoke: Callable[[str, Callable[[str], None]], None]
         self.declines = 0.0  # the share of offers that nobody needs after all
+        self.leaves = 0.0  # the share of dials whose offer is not taken from them
 
     def connect(self, headers: list[tuple[str, str]], end: End) -> str | None:
         """A dial: None, or why it is refused."""
         try:
             dial = read_dial({name.lower(): value for name, value in headers})
             link = self._link_of(dial)
+            if dial.lease and self.chance.random() < self.leaves:
+                dial = replace(dial, lease=b"")
             link.accept(dial, end)
         except DialRefused as refused:
             return refused.reason

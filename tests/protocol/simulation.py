@@ -50,6 +50,7 @@ class Scenario:
     linger: float = 0.0
     second_leases: bool = False
     declines: float = 0.0
+    leaves: float = 0.0  # the share of dials whose LEASE the gateway leaves, so that it is replayed
     releases: int = 0  # the gateway asks for an early end of its leases
     credit: int = 4096
     data_size: int = 1024
@@ -105,6 +106,7 @@ class Scenario:
             session_windows=pick.choice((SESSION_BUDGET, 10_000)),
             windows=pick.choice((SESSION_BUDGET, 20_000, 2000)),
             replay=pick.choice((SESSION_BUDGET, 10_000, 0)),
+            leaves=pick.choice((0.0, 0.0, 0.5)),
         )
         return scenario.heavier(pick) if pick.random() < 0.1 else scenario
 
@@ -212,6 +214,7 @@ class World(Watcher):
             side.data_size = scenario.data_size
             side.laziness, side.budget = scenario.laziness, scenario.budget
         self.gateway.linger, self.gateway.declines = scenario.linger, scenario.declines
+        self.gateway.leaves = scenario.leaves
         self.gateway.ceiling = scenario.environments + scenario.second_leases
         self.gateway.session_windows = scenario.session_windows
         self.gateway.windows, self.gateway.replay = Budget(scenario.windows), Budget(scenario.replay)

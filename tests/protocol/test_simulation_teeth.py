@@ -143,6 +143,27 @@ def the_offer_in_a_dial_is_not_counted(broken: Breaker) -> None:
 
 
 @rule
+def an_offer_that_a_gateway_left_in_the_dial_is_not_replayed(broken: Breaker) -> None:
+    attach = FunctionSession._attach
+
+    def taken(self: FunctionSession, peer_received: int, now: float) -> None:
+        attach(self, max(peer_received, int(bool(self._opening))), now)
+
+    broken(FunctionSession, "_attach", taken)
+
+
+@rule
+def what_the_offer_in_a_dial_brings_goes_before_welcome(broken: Breaker) -> None:
+    frames_to_send = GatewaySession.frames_to_send
+
+    def hasty(self: GatewaySession, budget: int, now: float) -> list[bytes]:
+        welcome, *others = frames_to_send(self, budget, now) or [b""]
+        return [*others, welcome] if welcome else []
+
+    broken(GatewaySession, "frames_to_send", hasty)
+
+
+@rule
 def nothing_is_replayed(broken: Breaker) -> None:
     def rewind(self: SendLedger, received: int) -> None:
         self.release(received)
