@@ -26,8 +26,7 @@ from gateway.tls import client_context, server_context
 
 ONLY_FUNCTION = "function"
 """The name of a function that was configured without one, by `function_url`."""
-LINGER = 0.1
-"""Seconds that an environment stays awake without a stream where nothing was configured, and it takes several."""
+LINGER = 0.1  # seconds, unless configured, of an environment that takes several streams
 ADD_INDENT = "    "
 
 
@@ -213,11 +212,8 @@ class FunctionConfig:
     compression: str = keys.COMPRESSION_KEY.default
 
     def lingers(self, places: int) -> float:
-        """Seconds that an environment with so many places stays awake without a stream. With one it does what Lambda
-        does, unless it was told otherwise: an invocation for each request, which is billed and no more."""
-        if self.linger is not None:
-            return self.linger
-        return LINGER if places > 1 else 0.0
+        """Seconds that an environment with so many places stays awake without a stream; with one as on Lambda."""
+        return LINGER * (places > 1) if self.linger is None else self.linger
 
     def terms(self, route: Route) -> Terms:
         """What it grants the requests that come by this route."""

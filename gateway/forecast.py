@@ -57,8 +57,7 @@ class Forecast:
         """Whether an environment that came now would get a stream before it parks: for as long as a start takes,
         each stream has begun within `linger` of the one before."""
         start = self.start(is_warm=False)
-        is_going_on = now - self._came_at <= linger
-        return start is not None and is_going_on and self._came_at - self._steady_since >= start
+        return start is not None and now - self._came_at <= linger and self._came_at - self._steady_since >= start
 
     def start(self, is_warm: bool) -> float | None:
         """How long the next start takes; `is_warm`: there is an environment that was used and is free."""

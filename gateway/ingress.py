@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
+import structlog
+
 from gateway.admission import Admission
 from gateway.client_connection import ClientConnection
 from gateway.client_request import ClientRequest, Route
@@ -23,9 +25,10 @@ from gateway.limits import HttpLimits
 from gateway.received_request import ReceivedRequest
 from gateway.request_head import read_request_head
 from gateway.request_id import IDS
-from gateway.request_log import RefusalLog, log_exchange
+from gateway.request_log import log_exchange
 from gateway.response_writer import ResponseWriter
 from gateway.routes import RESERVED_PATH
+from gateway.telemetry import RateLimited
 from gateway.upgrade import asks_websocket, read_offer
 from gateway.wheel import Wheel
 
@@ -58,7 +61,7 @@ class Ingress:
         self.wheel = Wheel()
         self.compressors = Compressors(self.limits.compression_memory)
         self._internal = dict(internal or {})
-        self._refusals = RefusalLog()
+        self._refusals = RateLimited(structlog.get_logger("dialback.http"))
         self._has_been_full = False
 
     def server(self) -> ClientServer:
@@ -111,5 +114,5 @@ class Ingress:
             request_id = IDS.next().hex()
             writer = ResponseWriter(connection.outgoing, request_id, is_http11=True, keep_alive=False)
             writer.problem(problem, is_head_request)
-            self._refusals.refused(problem, connection.peer[0], request_id)
+            self._refusals.warning("request.refused", problem=problem.name, peer=connection.peer[0], id=request_id)
         connection.finish(linger=True)

@@ -303,7 +303,7 @@ LINGER: Key[float | None] = Key(
     seconds(0, 900),
     None,
     "How long an environment stays awake after its last stream; 0: the bill stops with the last stream.",
-    default_text="`0.1`; `0` where it takes one stream at a time (`concurrency=1`), as on Lambda",
+    default_text="`0.1`; `0` with `concurrency=1`, as on Lambda",
 )
 LEASE_SHARE = Key(
     "lease_share",

@@ -33,8 +33,7 @@ class Leases(dict[Link, Start]):
         self._loop = asyncio.get_running_loop()
 
     def begin(self, link: Link, start: Start, remaining: float, cold: float) -> None:
-        """For so many seconds; `cold`: how many another environment takes to start. Streams may be open on it
-        already."""
+        """For so many seconds; `cold`: those of a start. Streams may be open on it already."""
         remaining = min(remaining, LONGEST)
         self[link] = start
         start.is_leased = True
@@ -96,13 +95,9 @@ class Leases(dict[Link, Start]):
         return sum(1 for start in self.values() if start.is_kept and not start.is_ageing and not start.is_retired)
 
     def to_renew(self, environments: int, warm: int, *, is_steady: bool) -> int:
-        """How many are to take over from those that have little time: there should be room for the streams of now, for
-        which so many `environments` are enough, beside those that last.
-
-        Where they would get a stream at once (`is_steady`) they are to be awake; else it is enough that they are
-        `warm`, and one whose streams come one by one is so itself before the next. Those that are kept are missed
-        already.
-        """
+        """How many are to take over from those that have little time, so that `environments` last: awake where they
+        would get a stream at once (`is_steady`). Else `warm` is enough, and one whose streams come one by one is so
+        itself before the next. Those that are kept are missed already."""
         ageing = [start for start in self.values() if start.is_ageing and not (start.is_retired or start.is_kept)]
         if not ageing:
             return 0

@@ -1,5 +1,4 @@
-"""What the HTTP side writes to the log: one line per exchange at its end, and one, rate-limited, for what never
-became one.
+"""What the HTTP side writes to the log: one line per exchange at its end.
 
 Knows no secret: a path without its query, no header, no body, nothing of a request that was not understood. Each
 line's fields are also attributes of its record, for structured logs; `event` is then its text, which is constant.
@@ -13,14 +12,11 @@ import time
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Final
 
-from gateway.errors import Problem
 from gateway.exchange import Exchange, RequestHead
 from gateway.telemetry import OURS, json_line, sole_json_lines
 
 WHO: Final = "access"
 ACCESS: Final = logging.getLogger(f"{OURS}.{WHO}")
-HTTP: Final = logging.getLogger("dialback.http")
-REFUSAL_INTERVAL: Final = 1.0  # seconds between lines about bad requests; a flood of them must not become one of lines
 PATH_LENGTH: Final = 512  # characters of a path; 16 KiB of it may have come
 REASON_LENGTH: Final = 200  # characters of a function's reason
 EVENT: Final = "request.ended"
@@ -70,28 +66,6 @@ def access_text(fields: dict[str, object]) -> str:
         "{method} {path} {status} {state} function={function} in={bytes_in} out={bytes_out}{first}"
         " duration_ms={duration_ms} id={id}{why}"
     ).format(**fields, first=first, why=why)
-
-
-class RefusalLog:
-    """Lines about requests that were refused unread; one per gateway."""
-
-    def __init__(self) -> None:
-        self._next = 0.0
-        self._unsaid = 0
-
-    def refused(self, problem: Problem, peer: str, request_id: str) -> None:
-        """Say it, or count it for the next line."""
-        now = time.monotonic()
-        if now < self._next:
-            self._unsaid += 1
-            return
-        fields = {"problem": problem.name, "peer": peer, "id": request_id, "unsaid": self._unsaid}
-        self._next, self._unsaid = now + REFUSAL_INTERVAL, 0
-        HTTP.warning(
-            "refused a request: %(problem)s peer=%(peer)s id=%(id)s (and %(unsaid)d others)",
-            fields,
-            extra={**fields, "event": "request.refused"},
-        )
 
 
 def _path(head: RequestHead) -> str:

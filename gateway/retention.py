@@ -1,5 +1,4 @@
-"""How long a link is kept that gets no lease. A parked one has no pings, so that nothing else would tell that its
-environment is no more."""
+"""How long a link is kept without a lease: parked, it has no pings that would tell that its environment is no more."""
 
 from __future__ import annotations
 
@@ -7,12 +6,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-PARKED_TIMEOUT: Final = 900.0  # seconds without a lease, after which the environment is taken for gone
+PARKED_TIMEOUT: Final = 900.0  # seconds
 
 
 class Retention:
-    """Of one link; begins with its first PARKED, ends with `cancel`. It looks rather than being set back with each
-    lease."""
+    """Of one link; begins with its first PARKED, ends with `cancel`."""
 
     __slots__ = ("_expired", "_is_leased", "_loop", "_since", "_timer")
 

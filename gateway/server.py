@@ -66,9 +66,8 @@ class Gateway:
         """Where health and metrics are, once started; empty without an admin listener."""
 
     async def start(self, *, wake: bool = True) -> None:
-        """Bind the listeners, and `wake`, unless functions cannot be invoked yet. Raises OSError, with nothing left
-        open, when one can not be bound, and RuntimeError where aiohttp's parser is the one in Python, which is less
-        strict."""
+        """Bind the listeners, and `wake`. Raises OSError, with nothing left open, when one can not be bound, and
+        RuntimeError where aiohttp's parser is the one in Python, which is less strict."""
         if not hasattr(http_parser, "HttpRequestParserC"):
             raise RuntimeError("aiohttp runs without its C parser: unset AIOHTTP_NO_EXTENSIONS, or install it anew")
         config = self._config
@@ -99,7 +98,7 @@ class Gateway:
             raise
 
     def wake(self) -> None:
-        """Wake those environments that are kept awake (`min_leased`)."""
+        """See to `min_leased`."""
         for pool in self._pools.values():
             pool.begin()
 

@@ -253,23 +253,14 @@ def _traceback_text(exc_info: object) -> str:
 
 
 class RateLimited:
-    """A logger for what a client can cause as often as it likes. Lives as long as the part that logs through it.
+    """A logger for what a client can cause as often as it likes.
 
-    Each event, told apart by its text, which must be a constant, gets `lines` lines per `period` seconds; the first
-    line of a later period says how many were suppressed.
+    Each event, told apart by its constant text, gets `RATE_LIMIT_LINES` in `RATE_LIMIT_PERIOD`; the first of a later
+    period says how many were suppressed.
     """
 
-    def __init__(
-        self,
-        log: FilteringBoundLogger,
-        *,
-        lines: int = RATE_LIMIT_LINES,
-        period: float = RATE_LIMIT_PERIOD,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, log: FilteringBoundLogger, clock: Callable[[], float] = time.monotonic) -> None:
         self._log = log
-        self._lines = lines
-        self._period = period
         self._clock = clock
         self._events: dict[str, tuple[float, int]] = {}  # text -> (when its period began, how many since)
 
@@ -278,9 +269,9 @@ class RateLimited:
         now = self._clock()
         began, count = self._events.get(event, (now, 0))
         suppressed = 0
-        if now - began >= self._period:
-            suppressed = max(0, count - self._lines)
+        if now - began >= RATE_LIMIT_PERIOD:
+            suppressed = max(0, count - RATE_LIMIT_LINES)
             began, count = now, 0
         self._events[event] = (began, count + 1)
-        if count < self._lines:
+        if count < RATE_LIMIT_LINES:
             self._log.warning(event, **details, **({"suppressed": suppressed} if suppressed else {}))

@@ -35,22 +35,25 @@ def place_of(error: BaseException, code: object) -> str:
     frames: list[tuple[FrameType, int]] = []
     for one in filter(None, (error.__cause__, error)):
         frames += traceback.walk_tb(one.__traceback__)
-    return _innermost(frames, code)
+    return innermost(frames, code)
 
 
 def place_now(stream: Stream) -> str:
     """The same of code that waits, in tasks that have the request's id for their name."""
-    frames: list[tuple[FrameType, int]] = []
-    for task in asyncio.all_tasks():
-        waits: Any = task.get_coro() if task.get_name() == stream.id else None
-        while waits is not None:
-            frame = getattr(waits, "cr_frame", None)
-            frames += [(frame, frame.f_lineno)] if frame is not None else []
-            waits = getattr(waits, "cr_await", None)
-    return _innermost(frames, stream.code)
+    tasks = (task for task in asyncio.all_tasks() if task.get_name() == stream.id)
+    return innermost([frame for task in tasks for frame in frames_of(task)], stream.code)
 
 
-def _innermost(frames: list[tuple[FrameType, int]], code: object) -> str:
+def frames_of(task: asyncio.Task[Any]) -> Iterator[tuple[FrameType, int]]:
+    """Of one that waits: the innermost last."""
+    waits: Any = task.get_coro()
+    while waits is not None:
+        if (frame := getattr(waits, "cr_frame", None)) is not None:
+            yield frame, frame.f_lineno
+        waits = getattr(waits, "cr_await", None)
+
+
+def innermost(frames: list[tuple[FrameType, int]], code: object) -> str:
     for frame, line in reversed(frames):
         if _is_users(frame.f_globals, frame.f_code):
             return f", at {_named(frame.f_code, line)}"

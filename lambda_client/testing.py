@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +23,7 @@ from lambda_client.dial import Listener
 from lambda_client.environment import Environment
 from lambda_client.fields import Headers, encode_fields
 from lambda_client.handler import LambdaHandler
+from lambda_client.place import frames_of, innermost
 from lambda_client.response import encode_piece
 from lambda_client.stream import Closed, WebSocketClosed
 from lambda_client.testing_gateway import TIMEOUT, Exchange, GatewayEnd, MemorySocket
@@ -77,6 +80,13 @@ class TestEnvironment(Environment):
         if self._executor is not None:
             self._executor.shutdown()
         self.loop.close()
+
+    def places(self) -> str:
+        """Of the user's code, in tasks and threads."""
+        threads = [frame for ident, frame in sys._current_frames().items() if ident != threading.get_ident()]
+        stacks = [list(frames_of(task)) for task in asyncio.all_tasks(self.loop)]
+        stacks += [list(traceback.walk_stack(frame))[::-1] for frame in threads]
+        return "".join(innermost(stack, None) for stack in stacks)
 
 
 async def _cancel_others() -> None:
@@ -285,12 +295,15 @@ class TestClient:
             exchange.leave()
 
     def close(self) -> None:
-        """End the environment: `lifespan` is left, threads end. Idempotent."""
+        """End the environment: `lifespan` is left, threads end. Idempotent. Raises TimeoutError, naming what
+        runs, after 10 s."""
         with self._wanted:
             self._is_closed = True
             self._wanted.notify()
         self.disconnect()
         self._thread.join(TIMEOUT)
+        if self._thread.is_alive():
+            raise TimeoutError(f"the environment did not end in {TIMEOUT:g} s{self._environment.places()}")
 
     def __enter__(self) -> TestClient:
         return self

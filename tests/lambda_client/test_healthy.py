@@ -123,8 +123,8 @@ for line in sys.stdin:
 def test_the_process_ends_between_its_answer_and_the_next_event(
     gateway: LoopbackGateway, keeps: bool, is_lambda: bool
 ) -> None:
-    """As AWS's client lets go of an answer; where something keeps it, the next invitation is answered at once. A process
-    that calls its handler by hand goes on."""
+    """As AWS's client lets go of an answer; where something keeps it, the next invitation is answered at once. Whoever
+    calls a handler by hand keeps the process."""
     variables = {"AWS_LAMBDA_RUNTIME_API": "127.0.0.1:1"} if is_lambda else {}
     variables |= {"DIALBACK_SECRET": SECRET, "DIALBACK_GATEWAY": gateway.address, "PYTHONPATH": str(ROOT)}
     events = "".join(json.dumps(gateway.invite()) + "\n" for _ in range(2))
