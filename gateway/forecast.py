@@ -48,7 +48,7 @@ class Forecast:
         self._stream.add(seconds)
 
     def stream_begun(self, now: float, linger: float) -> None:
-        """Of a function whose environments stay awake so long without a stream. `now`: by the caller's clock."""
+        """At `now`, where environments stay awake for `linger` without one."""
         if now - self._came_at > linger:
             self._steady_since = now
         self._came_at = now

@@ -1,6 +1,6 @@
 """A function's leases: the links whose environments are awake, since when and until when, and how they spend it.
 
-Knows links and their starts. Who gets a lease, and what follows when its time is up, is the pool's to say.
+Knows links and their starts. Who gets one, and what follows on its end, is the pool's to say.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ class Retention:
         self._timer: asyncio.TimerHandle | None = None
 
     def parked(self) -> None:
-        """Its time begins, anew with each lease's end."""
+        """Its time begins anew."""
         self._since = self._loop.time()
         if self._timer is None:
             self._timer = self._loop.call_later(PARKED_TIMEOUT, self._look)

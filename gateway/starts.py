@@ -48,7 +48,7 @@ class Start:
     is_kept: bool = False
     """It was told to stay awake, used or not."""
     is_shared: bool = False
-    """Since it was last without a stream, one has begun while another went on."""
+    """Since it was last idle, a stream has begun while another went on."""
     is_ageing: bool = False
     """Its time is nearly up: another takes over."""
     is_retired: bool = False
