@@ -54,8 +54,8 @@ class Forecast:
         self._came_at = now
 
     def is_steady(self, now: float, linger: float) -> bool:
-        """Whether an environment that came now would get a stream before it parks: for as long as a start takes,
-        each stream has begun within `linger` of the one before."""
+        """Whether one that came now would get a stream before it parks: for as long as a start takes, each has begun
+        within `linger` of the one before."""
         start = self.start(is_warm=False)
         return start is not None and now - self._came_at <= linger and self._came_at - self._steady_since >= start
 

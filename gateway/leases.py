@@ -23,8 +23,8 @@ class Leases(dict[Link, Start]):
     """Of one pool; begins and ends with it."""
 
     def __init__(self, bill: Bill, share: float, aged: Callable[[], None], over: Callable[[Link], None]) -> None:
-        """`share`: the part of its time in which a lease takes new streams. `aged`: called when one is ageing. `over`:
-        called when one takes no more."""
+        """`share`: of its time, in which a lease takes new streams. `aged`, `over`: called when one is ageing, and when
+        it takes no more."""
         super().__init__()
         self._bill = bill
         self._share = share

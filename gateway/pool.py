@@ -55,7 +55,7 @@ class Pool:
         self._queue = Queue(self.starts_changed)
         self._rooms = Rooms(self.starts_changed)
         self._alarm = Alarm(self.starts_changed)  # for what waits for a place that was expected sooner than a start
-        self._lingers = 0.0  # seconds, environments like the last one
+        self._lingers = 0.0  # seconds, as the last lease
         self._failures = 0  # since the last lease
         self._rests_until = 0.0  # on the loop's clock: no environment is started that nobody waits for
         self._is_draining = self._is_stopped = False
@@ -312,7 +312,7 @@ class Pool:
         else:
             start.is_shared = True
         if start.is_ageing:
-            self._alarm.within(0.0)  # another may have to take over
+            self._alarm.within(0.0)  # for its successor
         try:
             link.open(exchange)
             self.bill.streams += 1

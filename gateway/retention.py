@@ -1,4 +1,4 @@
-"""How long a link is kept without a lease: parked, it has no pings that would tell that its environment is no more."""
+"""How long a link is kept without a lease: no ping tells that its environment is gone."""
 
 from __future__ import annotations
 

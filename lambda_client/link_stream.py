@@ -187,9 +187,10 @@ class LinkStream(Stream):
         except asyncio.CancelledError:
             if not self.is_cancelled:
                 LOG.exception("request %s: the handler's code was cancelled from within", self.id)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             self._stop(code)
-            raise
+            # Nobody asks for a task's own.
+            asyncio.get_running_loop().call_soon((_ for _ in ()).throw, error)
         except Refused:
             code = frames.Code.REFUSED
         except LengthMismatch as error:

@@ -45,7 +45,7 @@ def place_now(stream: Stream) -> str:
 
 
 def frames_of(task: asyncio.Task[Any]) -> Iterator[tuple[FrameType, int]]:
-    """Of one that waits: the innermost last."""
+    """The innermost last."""
     waits: Any = task.get_coro()
     while waits is not None:
         if (frame := getattr(waits, "cr_frame", None)) is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
@@ -74,3 +75,18 @@ def test_a_lifespan_that_is_not_left_is_named(released: threading.Event) -> None
     client = TestClient(stream_handler(lifespan=Held)(answers))
     assert client.request("GET", "/").text == "yes"
     assert_told(client, "__aexit__", released)
+
+
+def test_an_interrupt_in_a_handler_is_the_tests_own_and_nothing_else_is_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def interrupted(request: Request) -> str:
+        raise KeyboardInterrupt
+
+    client = TestClient(stream_handler(interrupted))
+    with pytest.raises(KeyboardInterrupt):
+        client.request("GET", "/")
+    client.close()
+    del client
+    gc.collect()
+    assert not caplog.records  # "Task exception was never retrieved"
