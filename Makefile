@@ -28,10 +28,11 @@ browser: install  ## the tests in a real browser, which it installs where there 
 	@scripts/install-browser
 	@$(BIN)/python -m pytest -m browser tests/browser
 
-test-all: install  ## every test: also the slow ones, fuzzing, containers, a browser, the other Pythons
+test-all: install  ## every test: also the slow ones, fuzzing, containers, a browser, the other Pythons, the compiled gateway
 	@scripts/install-browser || true
 	@$(BIN)/python -m pytest -m ""
 	@scripts/check-pythons --all
+	@scripts/check-compiled
 	@$(BIN)/python scripts/check-compose
 
 bench: install  ## Dialback beside nginx and others: benchmarks/RESULTS.md; QUICK=1: a look, about 4 minutes

@@ -30,6 +30,9 @@ from benchmarks.process import (
 )
 from tests.e2e.process import descendants, memory
 
+COMPILED: Final = REPOSITORY / ".venv-compiled"
+#: The gateways that are measured, and whether each is the compiled one (scripts/compile), which is not everywhere.
+BUILDS: Final = {"dialback": False} | ({"dialback, compiled": True} if (COMPILED / "installed").exists() else {})
 FUNCTION: Final = "benchmarks/workload/function.py:handler"
 SETTLE: Final = 0.2  # seconds
 PARK_SECONDS: Final = 30.0
@@ -111,12 +114,13 @@ class Dialback(Subject):
         function_core: int | None = LOAD_CORE,
         function_variables: Mapping[str, str] | None = None,
         bare: bool = False,
+        compiled: bool = False,
     ) -> None:
         """`places`: streams in each environment. `keys`: of the gateway's configuration. `python`, `uvloop`: what the
         gateway runs on. `distance`: ports on which somebody passes on what goes to the gateway from the function, and
         to the function from the gateway; `distance_targets` says where to. `tls`: certificate and key. `function`,
         `root`: its file and handler, and its task root. `function_core`: None for all of them. `bare`: the bare
-        function in place of the local Lambda."""
+        function in place of the local Lambda. `compiled`: the gateway is that of .venv-compiled, and its Python."""
         secret = secrets.token_urlsafe(32)
         port, function_port, self.admin_port = free_port(), free_port(), free_port()
         dial_port, invoke_port = distance or (port, function_port)
@@ -153,8 +157,11 @@ class Dialback(Subject):
             **(keys or {}),
         }
         flags = [part for key, value in settings.items() for part in (_flag(key), str(value))]
+        program = COMPILED / "tree" / "dialback.py" if compiled else REPOSITORY / "dialback.py"
         gateway = Process(
-            [python, *(("-m", "benchmarks.uvloop_command") if uvloop else (str(REPOSITORY / "dialback.py"),)), "serve"]
+            [str(COMPILED / "bin" / "python") if compiled else python]
+            + (["-m", "benchmarks.uvloop_command"] if uvloop else [str(program)])
+            + ["serve"]
             + flags,
             folder / f"{name}-gateway.log",
             core=SUBJECT_CORE,

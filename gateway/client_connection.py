@@ -34,7 +34,6 @@ PARSER_FIELD_SLACK: Final = 2
 MAX_PIPELINED: Final = 32  # requests that wait behind the current one; then nothing more is read …
 RESUME_PIPELINED: Final = 16  # … until so few are left
 CUT_SHORT: Final = Problem("bad-request", "The body ended before it was whole.")
-TCP_NOTSENT_LOWAT: Final[int | None] = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 
 
 class Listener(Protocol):
@@ -140,8 +139,8 @@ class ClientConnection(asyncio.Protocol):
         connection = stream.get_extra_info("socket")
         if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            if TCP_NOTSENT_LOWAT is not None:
-                connection.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, limits.kernel_unsent)
+            if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, limits.kernel_unsent)
             else:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limits.kernel_unsent)
 

@@ -17,7 +17,7 @@ from gateway.leave_probe import LeaveProbe
 from gateway.limits import HttpLimits
 from gateway.message_parser import MessageParser
 from gateway.open_websockets import OpenWebSockets
-from gateway.sides import SilentSide
+from gateway.silent_side import SilentSide
 from gateway.terms import Terms
 from gateway.websocket import BINARY, PING, PONG, TEXT, FramingError, close_frame, frame_header
 from gateway.websocket_exchange import WebSocketExchange

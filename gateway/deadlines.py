@@ -12,7 +12,7 @@ from gateway.exchange import Exchange
 from gateway.terms import Terms
 from gateway.wheel import Due, Wheel
 
-RATE_SPAN: Final = 10.0  # seconds over which an upload's rate is taken, and which it has at first
+RATE_SPAN = 10.0  # seconds over which an upload's rate is taken, and which it has at first
 LOOKS: Final = 4  # in each idle time: an end is late by a quarter at most
 SHORTEST: Final = 0.005  # seconds between two looks
 

@@ -10,7 +10,7 @@ import asyncio
 import time
 
 from gateway.exchange import Exchange
-from gateway.sides import SilentSide
+from gateway.silent_side import SilentSide
 from gateway.terms import Terms
 
 

@@ -76,7 +76,7 @@ KINDS: Final[dict[str, Kind]] = {
 }
 
 #: Why a function ended a stream, as the client hears of it before the response head (docs/protocol.md, codes).
-PROBLEM_OF_CODE: Final[dict[Code, str]] = {
+PROBLEM_OF_CODE: Final[dict[int, str]] = {
     Code.REFUSED: "unhealthy",
     Code.TIMEOUT: "function-timeout",
     Code.MISMATCH: "bad-response",

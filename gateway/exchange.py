@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final, cast
+from typing import Final
 
 from gateway.affinity import Tie
 from gateway.errors import PROBLEM_OF_CODE, GivenBack, Problem
 from gateway.machine import TERMINAL, move
 from gateway.request_id import IDS
 from gateway.response_head import ONLY_IN_FINAL_HEADS, ResponseRefused, clean_fields, judge_response
-from gateway.sides import READ_MARK, ClientSide, RequestHead, SilentSide, StreamSide
+from gateway.sides import READ_MARK, ClientSide, RequestHead, StreamSide
+from gateway.silent_side import SilentSide
 from protocol.frames import Code, Headers
 
 __all__ = ["ClientSide", "Exchange", "RequestHead", "StreamSide"]
@@ -238,7 +239,7 @@ class Exchange:
         if code == Code.REFUSED and self._can_return():
             self._return(GivenBack(Problem("unhealthy")))
             return
-        name = PROBLEM_OF_CODE.get(cast(Code, code), "function-error")
+        name = PROBLEM_OF_CODE.get(code, "function-error")
         self._fail(Problem(name), Code.CANCELLED, reason)
 
     def lost(self, reason: str = "", *, was_sent: bool = True) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from gateway.errors import Problem
@@ -14,13 +13,12 @@ if TYPE_CHECKING:
 
 
 class ReceivedRequest:
-    """A request as the parser made it, not judged yet."""
-
     __slots__ = ("asks_upgrade", "connection", "content", "message")
 
-    def __init__(self, connection: ClientConnection, message: RawRequestMessage, content: StreamReader) -> None:
+    def __init__(self, connection: ClientConnection, message: Any, content: StreamReader) -> None:
         self.connection = connection
         self.message = message
+        """Of the C parser: no tuple, as its type is."""
         self.content = content
         """The body, as far as it has come."""
         self.asks_upgrade = "upgrade" in message.headers

@@ -86,4 +86,4 @@ def check_handshake(request: ReceivedRequest) -> bytes:
         size = 0
     if size != KEY_SIZE:
         raise RequestRefused(Problem("bad-request", "Sec-WebSocket-Key is not 16 bytes in Base64."))
-    return key.encode("ascii")
+    return bytes(key, "ascii")

@@ -32,7 +32,8 @@ pytest.importorskip("setuptools", reason="the build backend is in the test extra
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     # A copy of what a release would hold: a build in the tree itself would leave files there, or take old ones in.
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    for name in ("pyproject.toml", "README.md", "LICENSE", "dialback.py", *sorted(PACKAGES), "tests", "examples"):
+    ours = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "dialback.py", *sorted(PACKAGES), "tests", "examples")
+    for name in ours:
         if (ROOT / name).exists():
             subprocess.run(["cp", "-R", ROOT / name, source / name], check=True)
     build = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"

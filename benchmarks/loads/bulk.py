@@ -39,7 +39,7 @@ def run(bench: Bench) -> None:
     with Subjects() as subjects:
         behind = subjects.take(subject.origin(bench.folder))
         measured = [
-            subjects.take(subject.Dialback("dialback", bench.folder)),
+            *(subjects.take(subject.Dialback(name, bench.folder, compiled=it)) for name, it in subject.BUILDS.items()),
             subjects.take(subject.nginx(bench.folder, behind.port)),
             subjects.take(subject.nginx(bench.folder, behind.port, name="nginx, 64 KiB buffers", buffers=LARGE)),
             subjects.take(subject.aiohttp_proxy(bench.folder, behind.port)),
@@ -64,7 +64,8 @@ def run(bench: Bench) -> None:
         table.notes.append("Growth: the most memory that the process had during the load, beyond what it had before.")
         bench.tables.append(table)
         text = f"bulk {name}, {streams} stream{'s' if streams > 1 else ''}, CPU"
-        bench.targets.append(Target("3", text, table, "dialback", "cpu", TARGET, base="nginx"))
+        for build in subject.BUILDS:
+            bench.targets.append(Target("3", text, table, build, "cpu", TARGET, base="nginx"))
     for name in LOADS:
         flat = tables[name, 1]
         bench.targets.append(Target("3", f"memory while a {name} flows", flat, "dialback", "growth", FLAT, unit=" MiB"))

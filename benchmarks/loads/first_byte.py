@@ -29,7 +29,7 @@ def run(bench: Bench) -> None:
     with Subjects() as subjects:
         behind = subjects.take(subject.origin(bench.folder))
         measured = [
-            subjects.take(subject.Dialback("dialback", bench.folder)),
+            *(subjects.take(subject.Dialback(name, bench.folder, compiled=it)) for name, it in subject.BUILDS.items()),
             subjects.take(subject.Dialback("dialback, bare function", bench.folder, bare=True)),
             subjects.take(subject.nginx(bench.folder, behind.port)),
             subjects.take(subject.aiohttp_proxy(bench.folder, behind.port)),
@@ -57,6 +57,7 @@ def run(bench: Bench) -> None:
         " origin is to nginx."
     )
     bench.tables.append(table)
-    bench.targets.append(
-        Target("2", "first byte, p50, sequential", table, "dialback", "p50", TARGET, base="nginx", is_time=True)
-    )
+    for name in subject.BUILDS:
+        bench.targets.append(
+            Target("2", "first byte, p50, sequential", table, name, "p50", TARGET, base="nginx", is_time=True)
+        )

@@ -46,9 +46,12 @@ def _busy(bench: Bench) -> None:
     seconds = bench.of(2, 4)
     bare: dict[str, object] = {"linger": 0, "limits.invocation_rate": RATE}
     with Subjects() as subjects:
-        ours = subject.Dialback(
-            "dialback", bench.folder, places=1, environments=BARE_ENVIRONMENTS, bare=True, keys=bare
-        )
+        ours = [
+            subject.Dialback(
+                name, bench.folder, places=1, environments=BARE_ENVIRONMENTS, bare=True, keys=bare, compiled=it
+            )
+            for name, it in subject.BUILDS.items()
+        ]
         quiet = subject.Dialback(
             "dialback, quiet",
             bench.folder,
@@ -60,7 +63,7 @@ def _busy(bench: Bench) -> None:
         lambdas = subject.Dialback(
             "dialback, local Lambda", bench.folder, places=1, environments=ENVIRONMENTS, keys={"linger": 0}
         )
-        measured = [ours, quiet, lambdas]
+        measured = [*ours, quiet, lambdas]
         for one in measured:
             subjects.take(one)
             wrk(one.port, 2, CONNECTIONS)  # the environments' cold starts
@@ -68,9 +71,10 @@ def _busy(bench: Bench) -> None:
             for one in measured:
                 _measure(bench, table, one, lambda one=one: wrk(one.port, seconds, CONNECTIONS))  # type: ignore[misc]
     bench.tables.append(table)
-    bench.targets.append(
-        Target("1", "one invocation per request, gateway CPU", table, "dialback", "cpu", TARGET, unit=" µs")
-    )
+    for name in subject.BUILDS:
+        bench.targets.append(
+            Target("1", "one invocation per request, gateway CPU", table, name, "cpu", TARGET, unit=" µs")
+        )
     bench.targets.append(
         Target("1", "of which are invocations", table, "dialback", "invocations", EACH, at_least=True, unit="")
     )

@@ -55,10 +55,18 @@ def run(bench: Bench) -> None:
     with Subjects() as subjects:
         behind = subjects.take(subject.origin(bench.folder))
         measured = [
-            subjects.take(
-                subject.Dialback(
-                    "dialback", bench.folder, places=STREAMS // LINKS + SPARE, environments=LINKS, keys=OPEN
+            *(
+                subjects.take(
+                    subject.Dialback(
+                        name,
+                        bench.folder,
+                        places=STREAMS // LINKS + SPARE,
+                        environments=LINKS,
+                        keys=OPEN,
+                        compiled=it,
+                    )
                 )
+                for name, it in subject.BUILDS.items()
             ),
             subjects.take(
                 subject.Dialback(
@@ -95,7 +103,8 @@ def run(bench: Bench) -> None:
                 behind=behind_cpu / wall * 100,
             )
     bench.tables.append(table)
-    bench.targets.append(Target("4", "small chunks, CPU", table, "dialback", "cpu", CPU_TARGET, unit=" µs"))
-    bench.targets.append(
-        Target("4", "small chunks, delay p99", table, "dialback", "p99", DELAY_TARGET, base="nginx", is_time=True)
-    )
+    for name in subject.BUILDS:
+        bench.targets.append(Target("4", "small chunks, CPU", table, name, "cpu", CPU_TARGET, unit=" µs"))
+        bench.targets.append(
+            Target("4", "small chunks, delay p99", table, name, "p99", DELAY_TARGET, base="nginx", is_time=True)
+        )

@@ -43,7 +43,7 @@ def run(bench: Bench) -> None:
     with Subjects() as subjects:
         origin = subjects.take(subject.origin(bench.folder))
         measured = [
-            subjects.take(subject.Dialback("dialback", bench.folder)),
+            *(subjects.take(subject.Dialback(name, bench.folder, compiled=it)) for name, it in subject.BUILDS.items()),
             subjects.take(subject.Dialback("dialback, quiet", bench.folder, keys={"log.level": "warning"})),
             subjects.take(subject.Dialback("dialback, bare function", bench.folder, bare=True)),
             subjects.take(subject.nginx(bench.folder, origin.port)),
@@ -66,6 +66,5 @@ def run(bench: Bench) -> None:
         " subject's own, and a little dearer than under full load, since fewer events come at once."
     )
     bench.tables.append(table)
-    bench.targets.append(
-        Target("1", "tiny responses on open links, CPU", table, "dialback", "cpu", TARGET, base="nginx")
-    )
+    for name in subject.BUILDS:
+        bench.targets.append(Target("1", "tiny responses on open links, CPU", table, name, "cpu", TARGET, base="nginx"))

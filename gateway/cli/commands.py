@@ -1,6 +1,6 @@
-"""The commands and their flags, and nothing of their work.
+"""The commands and their flags, nothing of their work.
 
-What a command needs is imported when it runs: `dialback secret` and `--help` must not wait for servers to be loaded.
+What a command needs is imported when it runs: `dialback secret` and `--help` must not wait for servers.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import click
 from gateway import keys
 from gateway.cli.failure import EXIT_FAILED, EXIT_INTERRUPTED, CommandBroke, CommandFailed
 from gateway.cli.starter import STARTER
+from protocol import errors
 
 if TYPE_CHECKING:
     from gateway.cli.target import Target
@@ -25,14 +26,14 @@ if TYPE_CHECKING:
 SECRET_BYTES = 32
 """Of chance, printed as 43 characters."""
 LIBRARIES = ("aiohttp", "structlog", "watchfiles")
-"""What servers load later. A missing one is found out now, so that `dialback.main` can say what to install."""
+"""What servers load later: `dialback.main` says now which is missing."""
 for _library in LIBRARIES:
     if importlib.util.find_spec(_library) is None:
         raise ModuleNotFoundError(f"No module named {_library!r}", name=_library)
 
 
 class InOrder(click.Group):
-    """Lists its commands in the order in which a newcomer meets them."""
+    """Lists commands as a newcomer meets them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -40,9 +41,10 @@ class InOrder(click.Group):
 
 def _version() -> str:
     try:
-        return importlib.metadata.version("dialback")
+        version = importlib.metadata.version("dialback")
     except importlib.metadata.PackageNotFoundError:
-        return "unknown"
+        version = "unknown"
+    return f"{version}, {'interpreted' if str(errors.__file__).endswith('.py') else 'compiled'}"
 
 
 @click.group(cls=InOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -14,6 +14,8 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
+import pytest
+
 from gateway.affinity import Tie
 from gateway.config import BreakerConfig, FunctionConfig, LimitsConfig, TimeoutsConfig
 from gateway.dialback import Link
@@ -28,6 +30,7 @@ from gateway.starts import Start
 from protocol import events as ev
 from protocol.frames import Headers
 from protocol.invitation import Keyring
+from tests.build import IS_COMPILED
 from tests.gateway.function_fake import FakeStream
 
 T = TypeVar("T")
@@ -56,6 +59,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """In virtual time, on a loop of its own."""
+    if IS_COMPILED:
+        coroutine.close()
+        pytest.skip("compiled: a link that is no `Link`")
     loop = VirtualLoop()
     try:
         return loop.run_until_complete(coroutine)

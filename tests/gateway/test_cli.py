@@ -13,6 +13,7 @@ import pytest
 
 from gateway.cli import shadows
 from gateway.cli.target import TargetError, check_source, parse
+from protocol import session
 from tests.gateway.command import ROOT, Command, is_alive, run
 
 SECRET = "s" * 32
@@ -161,7 +162,9 @@ def test_help_names_every_command_and_a_way_to_begin(tmp_path: Path) -> None:
 
 
 def test_version(tmp_path: Path) -> None:
-    assert re.fullmatch(r"dialback \S+\n", run("--version", cwd=tmp_path).stdout)
+    says = run("--version", cwd=tmp_path).stdout
+    assert re.fullmatch(r"dialback \S+, (compiled|interpreted)\n", says)
+    assert ("compiled" in says) == str(session.__file__).endswith(".so"), "it is what it says"
 
 
 def test_secrets_are_long_enough_and_never_the_same(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from gateway.errors import KINDS, Problem, RequestRefused
 from gateway.exchange import ClientSide, Exchange, RequestHead, StreamSide
 from gateway.machine import MACHINE, STATES, TABLE, TERMINAL, move
 from gateway.response_head import ResponseHead
-from gateway.sides import READ_MARK, SilentSide, WebSocketOffer, WebSocketSide
+from gateway.sides import READ_MARK, WebSocketOffer, WebSocketSide
+from gateway.silent_side import SilentSide
 from gateway.websocket_exchange import WebSocketExchange
 from protocol.frames import Code, Headers
 

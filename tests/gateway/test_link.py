@@ -405,6 +405,7 @@ def mistaken(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     monkeypatch.setattr(Exchange, method, broken)
 
 
+@pytest.mark.interpreted("replaces methods of Exchange")
 @pytest.mark.parametrize("method", ["stream_opened", "response", "data"])
 async def test_a_mistake_with_one_exchange_ends_that_one_alone(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     """It closed the link's socket, and lost what else had come with the same bytes."""
@@ -430,6 +431,7 @@ async def test_a_mistake_with_one_exchange_ends_that_one_alone(monkeypatch: pyte
         assert environment.session is not None and environment.session.epoch == 1
 
 
+@pytest.mark.interpreted("replaces methods of Exchange")
 async def test_a_mistake_at_the_end_of_a_link_leaves_no_other_exchange_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     environment = Environment(leave_it, places=2)
     async with whole(url_of(environment), linger=5, retry=NOT_AGAIN) as it:

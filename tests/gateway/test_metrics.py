@@ -17,7 +17,7 @@ from gateway.metrics import FIRST_BYTE_BUCKETS, Metrics
 from gateway.open_websockets import OpenWebSockets
 from gateway.routes import Routes
 from gateway.server import Gateway
-from gateway.sides import SilentSide
+from gateway.silent_side import SilentSide
 from tests.gateway.environment_fake import Environment, FunctionUrl, leave_it, open_socket
 from tests.gateway.function_fake import eventually
 from tests.gateway.whole_gateway import Whole, first_stream, url_of, whole

@@ -18,7 +18,8 @@ from gateway import telemetry
 from gateway.exchange import Exchange, RequestHead
 from gateway.keys import Secret
 from gateway.request_log import log_exchange
-from gateway.sides import SilentSide
+from gateway.silent_side import SilentSide
+from tests.build import IS_COMPILED
 
 
 @pytest.fixture
@@ -256,7 +257,8 @@ def test_the_line_is_the_same_when_others_hear_its_record(lines: io.StringIO, ac
         assert alone == beside
         (record,) = heard.records
         assert {name: record.__dict__[name] for name in fields} == fields
-        assert record.getMessage().startswith("GET /") and record.funcName == "log_exchange"
+        assert record.getMessage().startswith("GET /")
+        assert IS_COMPILED or record.funcName == "log_exchange"  # what is compiled has no frame to be found by
         assert ("secret" in alone + record.getMessage(), "\n" in alone + record.getMessage()) == (False, False)
 
 

@@ -5,24 +5,32 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import pytest
+
 from gateway import wheel
 from gateway.wheel import Wheel
 from tests.gateway.function_fake import eventually
 
+pytestmark = pytest.mark.interpreted("a class of the test's below a compiled one")
 
-class Call(wheel.Due):
-    """Calls what it is given."""
 
-    def __init__(self, of: Wheel, delay: float, callback: Callable[[], None]) -> None:
-        self.due = callback  # type: ignore[method-assign]
-        of.call_later(delay, self)
+def call(of: Wheel, delay: float, callback: Callable[[], None]) -> wheel.Due:
+    """What calls `callback`."""
+
+    class Call(wheel.Due):
+        def due(self) -> None:
+            callback()
+
+    due = Call()
+    of.call_later(delay, due)
+    return due
 
 
 async def test_a_near_one_comes_in_time_and_once() -> None:
     came: list[float] = []
     loop = asyncio.get_running_loop()
     began = loop.time()
-    Call(Wheel(), 0.05, lambda: came.append(loop.time() - began))
+    call(Wheel(), 0.05, lambda: came.append(loop.time() - began))
     await asyncio.sleep(0.5)
     assert len(came) == 1 and 0.049 <= came[0] < 0.4
 
@@ -33,8 +41,8 @@ async def test_far_ones_share_a_timer_and_are_late_by_a_second_at_most() -> None
     wheel_of_ours = Wheel()
     delay = wheel.LEAST
     began = loop.time()
-    dues = [Call(wheel_of_ours, delay, lambda: came.append("came")) for _ in range(100)]
-    other = Call(wheel_of_ours, delay, lambda: came.append("other"))
+    dues = [call(wheel_of_ours, delay, lambda: came.append("came")) for _ in range(100)]
+    other = call(wheel_of_ours, delay, lambda: came.append("other"))
     other.cancel()
     other.cancel()
     assert len(wheel_of_ours._seconds) <= 2  # the second may have changed meanwhile
@@ -55,7 +63,7 @@ async def test_one_that_comes_may_cancel_another_of_its_second() -> None:
         came.append(me)
         dues[1 - me].cancel()
 
-    dues += [Call(of_ours, wheel.LEAST, lambda me=me: come(me)) for me in range(2)]  # type: ignore[misc]
+    dues += [call(of_ours, wheel.LEAST, lambda me=me: come(me)) for me in range(2)]  # type: ignore[misc]
     if len(of_ours._seconds) == 1:
         [second] = of_ours._seconds
         of_ours._come(second)

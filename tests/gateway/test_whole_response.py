@@ -60,6 +60,7 @@ async def opened(it: Whole, *paths: str) -> tuple[Raw, list[int]]:
     return raw, [numbers[path] for path in paths]
 
 
+@pytest.mark.interpreted("replaces methods of Exchange")
 async def test_a_body_in_its_response_is_told_with_it(told: list[tuple[str, bytes]]) -> None:
     async with whole(url_of(Environment())) as it:
         raw, (one, two, three), asked = await leased(it, "/1", "/2", "/3")
@@ -81,6 +82,7 @@ async def test_a_body_in_its_response_is_told_with_it(told: list[tuple[str, byte
         await raw.close()
 
 
+@pytest.mark.interpreted("replaces methods of Exchange")
 @pytest.mark.parametrize("body", [b"shrt", b"longer"])
 async def test_one_that_is_not_of_its_length_is_no_response(told: list[tuple[str, bytes]], body: bytes) -> None:
     async with whole(url_of(Environment())) as it:
@@ -91,6 +93,7 @@ async def test_one_that_is_not_of_its_length_is_no_response(told: list[tuple[str
         await raw.close()
 
 
+@pytest.mark.interpreted("replaces methods of Exchange")
 async def test_a_head_does_not_wait_for_what_the_next_read_brings(told: list[tuple[str, bytes]]) -> None:
     async with whole(url_of(Environment())) as it:
         asked = asyncio.create_task(it.client.get(it.gateway.url + "/1"))
@@ -103,6 +106,7 @@ async def test_a_head_does_not_wait_for_what_the_next_read_brings(told: list[tup
         await raw.close()
 
 
+@pytest.mark.interpreted("replaces methods of Exchange")
 @pytest.mark.parametrize(
     "rest",
     [
@@ -125,6 +129,7 @@ async def test_a_head_comes_before_whatever_follows_it(told: list[tuple[str, byt
         await raw.close()
 
 
+@pytest.mark.interpreted("replaces methods of Exchange")
 async def test_a_head_is_told_where_the_same_read_closes_the_socket(told: list[tuple[str, bytes]]) -> None:
     async with whole(url_of(Environment())) as it:
         raw, (number,), (asked,) = await leased(it, "/1")
@@ -134,6 +139,7 @@ async def test_a_head_is_told_where_the_same_read_closes_the_socket(told: list[t
         await raw.close()
 
 
+@pytest.mark.interpreted("replaces methods of Exchange")
 async def test_interim_responses_stay_before_the_head(told: list[tuple[str, bytes]]) -> None:
     async with whole(url_of(Environment())) as it:
         raw, (number,), (asked,) = await leased(it, "/1")

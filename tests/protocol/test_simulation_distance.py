@@ -196,6 +196,7 @@ BROKEN: tuple[tuple[str, object, str, object, Callable[[], None]], ...] = (
 )
 
 
+@pytest.mark.interpreted("breaks the rules by replacing methods and constants")
 @pytest.mark.parametrize(
     ("owner", "name", "value", "claim"), [rule[1:] for rule in BROKEN], ids=[rule[0] for rule in BROKEN]
 )

@@ -437,6 +437,7 @@ def messages_are_granted_whole(broken: Breaker) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+@pytest.mark.interpreted("breaks the rules by replacing methods and constants")
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_rule_is_noticed(name: str) -> None:
     with ExitStack() as stack:
