@@ -237,7 +237,7 @@ class Exchange:
         if self.is_ended or self.state == "uploading":
             return
         if code == Code.REFUSED and self._can_return():
-            self._return(GivenBack(Problem("unhealthy")))
+            self._return(GivenBack(Problem("unhealthy"), was_sent=False))
             return
         name = PROBLEM_OF_CODE.get(code, "function-error")
         self._fail(Problem(name), Code.CANCELLED, reason)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from lambda_client.trust import Endpoint
 
 LOG = logging.getLogger("dialback")
+UNWELL = "`healthy` says no: the environment takes no more requests, and ends"
 
 MAX_LINKS = 4  # gateway nodes whose sockets are kept; the least recently used goes
 DEADLINE_MARGIN = 1.0  # seconds before the platform's deadline in which code is stopped and the link parked
@@ -126,16 +127,15 @@ class Environment:
             os._exit(1)
 
     def _is_healthy(self) -> bool:
-        """Ask `healthy=`, until it has said no."""
+        """Ask `healthy=` until it says no."""
         if not self.is_unhealthy:
             try:
                 if self._healthy is None or self._healthy():
                     return True
-                error = None
-            except Exception as raised:
-                error = raised
+                LOG.error(UNWELL)
+            except Exception:  # unnamed: frames would keep `LastAnswer`
+                LOG.exception(UNWELL)
             self.is_unhealthy = True
-            LOG.error("`healthy` says no: the environment takes no more requests, and ends", exc_info=error)
         return False
 
     def _enter(self) -> None:

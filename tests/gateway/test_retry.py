@@ -315,12 +315,23 @@ async def test_a_connection_that_is_reset_after_the_request_is_tried_again_and_n
 # Streams that never began
 
 
-async def test_a_function_that_refuses_every_stream_is_asked_no_more_often_than_the_budget_says() -> None:
-    def refuse(stream: Served) -> None:
-        if stream.stopped is None and not stream.has_answered:
-            stream.has_answered = True
-            stream.reset(Code.REFUSED)
+def refuse(stream: Served) -> None:
+    if stream.stopped is None and not stream.has_answered:
+        stream.has_answered = True
+        stream.reset(Code.REFUSED)
 
+
+async def test_what_one_environment_refuses_goes_elsewhere_however_much_it_is() -> None:
+    """Nothing has run: a function is not spared by a client's 503."""
+    many = int(2 * retry.RESERVE)
+    unwell, well = Environment(refuse, places=many), Environment(places=many)
+    async with whole(url_of(unwell, well), linger=1, retry=RetryConfig(share=0)) as it:
+        asked = [it.asking(f"/{number}") for number in range(many)]
+        assert [status for status, _ in await asyncio.wait_for(asyncio.gather(*asked), 20)] == [200] * many
+        assert unwell.streams.qsize() == many
+
+
+async def test_a_function_that_refuses_every_stream_is_asked_no_more_often_than_the_budget_says() -> None:
     environment = Environment(refuse, places=2)
     async with whole(url_of(environment), linger=1) as it:
         assert await it.problem() == (503, "unhealthy")

@@ -103,7 +103,7 @@ import json, sys
 from lambda_client import stream_handler
 from lambda_client.testing import TestContext
 
-@stream_handler(healthy=lambda: False)
+@stream_handler(healthy=lambda: HEALTHY)
 async def handler(request):
     return "never"
 
@@ -120,15 +120,16 @@ for line in sys.stdin:
 
 @pytest.mark.parametrize("keeps", [False, True], ids=["sent and let go", "kept"])
 @pytest.mark.parametrize("is_lambda", [True, False], ids=["lambda", "called by hand"])
+@pytest.mark.parametrize("healthy", ["False", "1 / 0"], ids=["says no", "raises"])
 def test_the_process_ends_between_its_answer_and_the_next_event(
-    gateway: LoopbackGateway, keeps: bool, is_lambda: bool
+    gateway: LoopbackGateway, keeps: bool, is_lambda: bool, healthy: str
 ) -> None:
     """As AWS's client lets go of an answer; where something keeps it, the next invitation is answered at once. Whoever
     calls a handler by hand keeps the process."""
     variables = {"AWS_LAMBDA_RUNTIME_API": "127.0.0.1:1"} if is_lambda else {}
     variables |= {"DIALBACK_SECRET": SECRET, "DIALBACK_GATEWAY": gateway.address, "PYTHONPATH": str(ROOT)}
     events = "".join(json.dumps(gateway.invite()) + "\n" for _ in range(2))
-    code = CHILD.replace("KEEPS", str(keeps))
+    code = CHILD.replace("KEEPS", str(keeps)).replace("HEALTHY", healthy)
     done = subprocess.run(
         [sys.executable, "-c", code], input=events, env=variables, capture_output=True, timeout=30, text=True
     )
