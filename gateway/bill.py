@@ -1,4 +1,4 @@
-"""What a function's environments cost, and what of it was for nothing. Times in seconds."""
+"""What a function's environments cost, in seconds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Bill:
     billed: float = 0.0
     """Of ended invocations: as the function measured it, or else the gateway; in whole milliseconds each."""
     leased: float = 0.0
-    """Of ended leases."""
+    """Up to `Leases.settle`, as `idle`."""
     idle: float = 0.0
     """Leased and without a stream: what lingering and pre-warming cost."""
     streams: int = 0

@@ -37,9 +37,9 @@ class Leases(dict[Link, Start]):
         remaining = min(remaining, LONGEST)
         self[link] = start
         start.is_leased = True
-        start.leased_at = self._loop.time()
-        start.ends_at = start.leased_at + remaining
-        start.idle_since = None if link.open_streams else start.leased_at
+        start.counted_at = self._loop.time()
+        start.ends_at = start.counted_at + remaining
+        start.idle_since = None if link.open_streams else start.counted_at
         seconds = remaining * self._share
         lead = min(seconds * LONGEST_LEAD, RENEWAL_STARTS * cold)
         start.timer = self._loop.call_later(seconds - lead, self._age, link, lead)
@@ -49,7 +49,7 @@ class Leases(dict[Link, Start]):
         start = self.pop(link, None)
         if start is not None:
             start.is_leased = False
-            self._bill.leased += self._loop.time() - start.leased_at
+            self._count(start)
             self.busy(start)
             if start.timer is not None:
                 start.timer.cancel()
@@ -58,9 +58,22 @@ class Leases(dict[Link, Start]):
     def busy(self, start: Start) -> None:
         """It is idle no longer."""
         if start.idle_since is not None:
-            self._bill.idle += self._loop.time() - start.idle_since
+            self._count(start)
             start.idle_since = None
             start.is_shared = False
+
+    def settle(self) -> None:
+        """Bring the bill up to now."""
+        for start in self.values():
+            self._count(start)
+
+    def _count(self, start: Start) -> None:
+        now = self._loop.time()
+        self._bill.leased += now - start.counted_at
+        start.counted_at = now
+        if start.idle_since is not None:
+            self._bill.idle += now - start.idle_since
+            start.idle_since = now
 
     def takes(self, link: Link) -> bool:
         """Whether it takes a stream that can go nowhere else: not at the very end, when it would be cut at once."""

@@ -97,11 +97,11 @@ class Metrics(Collector):
         opened = counter("streams", "Streams that were opened.")
         text = "Of ended invocations, as the function measured it, or else the gateway."
         billed = counter("billed_seconds", text)
-        leased_for = counter("leased_seconds", "In which environments were awake for streams; of ended leases.")
-        text = "In which they were, and had no stream: what lingering and pre-warming cost."
+        leased_for = counter("leased_seconds", "In which environments were awake for streams.")
+        text = "In which they had no stream: what lingering and pre-warming cost."
         idle = counter("idle_seconds", text)
         for name, pool in self._pools.items():
-            bill = pool.bill
+            bill = pool.settle()
             opened.add_metric((name,), bill.streams)
             billed.add_metric((name,), bill.billed)
             leased_for.add_metric((name,), bill.leased)

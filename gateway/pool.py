@@ -83,6 +83,11 @@ class Pool:
     def open_streams(self) -> int:
         return self._leases.streams
 
+    def settle(self) -> Bill:
+        """The bill, up to now."""
+        self._leases.settle()
+        return self.bill
+
     # for ingress
 
     def open_now(self, exchange: Exchange, *, is_new: bool = True) -> bool:
@@ -230,10 +235,6 @@ class Pool:
             self.starts.begin(missing)
 
     # for the server
-
-    def begin(self) -> None:
-        """Functions can dial in: wake those environments that are kept awake."""
-        self.starts_changed()
 
     def retire_links(self) -> None:
         """No new stream goes to the environments of now; they park when their streams have ended."""

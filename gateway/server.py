@@ -59,6 +59,7 @@ class Gateway:
         self._listener: asyncio.Server | None = None
         self._admin: web.AppRunner | None = None
         self._open = 0  # exchanges
+        self._is_awake = False
         self._closed_one = asyncio.Event()
         self.url = ""
         """Where clients connect, once started."""
@@ -66,8 +67,10 @@ class Gateway:
         """Where health and metrics are, once started; empty without an admin listener."""
 
     async def start(self, *, wake: bool = True) -> None:
-        """Bind the listeners, and `wake`. Raises OSError, with nothing left open, when one can not be bound, and
-        RuntimeError where aiohttp's parser is the one in Python, which is less strict."""
+        """Bind the listeners, and `wake`, unless that is to come: until then requests wait.
+
+        Raises OSError, with nothing left open, when one can not be bound, and RuntimeError where aiohttp's parser is
+        the one in Python, which is less strict."""
         if not hasattr(http_parser, "HttpRequestParserC"):
             raise RuntimeError("aiohttp runs without its C parser: unset AIOHTTP_NO_EXTENSIONS, or install it anew")
         config = self._config
@@ -86,6 +89,8 @@ class Gateway:
             port = self._listener.sockets[0].getsockname()[1]
             self.url = f"{'https' if tls else 'http'}://{Address(listen.host, port)}"
             self._build(port)
+            for pool in self._pools.values():
+                pool.starts.is_held = True
             await self._start_admin()
             await self._listener.start_serving()
             if wake:
@@ -98,9 +103,11 @@ class Gateway:
             raise
 
     def wake(self) -> None:
-        """See to `min_leased`."""
+        """Functions can be invoked: for what waits, and `min_leased`."""
+        self._is_awake = True
         for pool in self._pools.values():
-            pool.begin()
+            pool.starts.is_held = False
+            pool.starts_changed()
 
     async def stop(self, grace: float) -> None:
         """Take no new request, give open ones `grace` seconds, end the rest. Idempotent; a call that was cancelled can
@@ -232,8 +239,8 @@ class Gateway:
         return web.Response(text="ok\n")
 
     async def _readyz(self, request: web.Request) -> web.Response:
-        is_ready = not self._ingress.is_draining
-        return web.Response(text="ready\n" if is_ready else "draining\n", status=200 if is_ready else 503)
+        state = "draining" if self._ingress.is_draining else "ready" if self._is_awake else "starting"
+        return web.Response(text=f"{state}\n", status=200 if state == "ready" else 503)
 
     async def _show(self, request: web.Request) -> web.Response:
         return web.Response(

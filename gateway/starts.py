@@ -55,12 +55,12 @@ class Start:
     """No new stream goes to its environment."""
     is_listed: bool = False
     """It is among the `Places`."""
-    leased_at: float = 0.0
-    """On the loop's clock."""
+    counted_at: float = 0.0
+    """Its lease is on the bill up to then, on the loop's clock."""
     ends_at: float = 0.0
     """Its lease, on the loop's clock."""
     idle_since: float | None = None
-    """Leased and without a stream, on the loop's clock."""
+    """Leased and without a stream, or on the bill as such, on the loop's clock."""
     timer: asyncio.TimerHandle | None = None
     """Ages its lease, then retires it."""
 
@@ -95,6 +95,8 @@ class Starts:
         """Ended invocations, by what became of them."""
         self.ceiling = Ceiling(function.limits.max_invocations, function.limits.invocation_rate, owner.starts_changed)
         self.breaker = Breaker(function.name, function.breaker, owner.starts_changed)
+        self.is_held = False
+        """Nothing could run yet: what waits goes on waiting."""
         self._function = function
         self._keyring = keyring
         self._invoker = invoker
@@ -125,6 +127,8 @@ class Starts:
 
     def begin(self, number: int) -> None:
         """Start so many, as far as the ceiling and the breaker have room for them."""
+        if self.is_held:
+            return
         room = min(number, self.ceiling.room(len(self._running)), self.breaker.room(len(self._coming)))
         for _ in range(int(room)):
             self._begun += 1

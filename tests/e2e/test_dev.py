@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tests.e2e import process
 from tests.e2e.command import Command
 from tests.e2e.dev import Dev
 from tests.e2e.patience import wait_for
+from tests.e2e.stack import free_port
 from tests.e2e.wire import ConnectionCut
 
 SOURCE = """
@@ -32,6 +34,17 @@ async def handler(request: Request) -> Response:
     if request.path == "/raise":
         raise RuntimeError("broken on purpose")
     return Response(body(), headers={{"content-type": "text/plain"}})
+"""
+
+SLOW = """
+import time
+from dialback import Request, stream_handler
+
+time.sleep(2)
+
+@stream_handler
+async def handler(request: Request) -> str:
+    return "at last"
 """
 
 
@@ -178,6 +191,20 @@ def test_environments_that_are_kept_awake_are_invoked_when_the_code_can_run(tmp_
     with Dev("handler.py:handler", tmp_path, DIALBACK_MIN_LEASED="2") as dev:
         wait_for(lambda: sum(" START " in line for line in dev.command.lines) == 2)
         assert "invocation." not in dev.command.output  # refused for the want of code, and tried again
+
+
+def test_what_comes_before_the_code_can_run_waits_for_it(tmp_path: Path) -> None:
+    """It was refused by a platform without environments, and tried again ever more seldom."""
+    (tmp_path / "handler.py").write_text(SLOW)
+    port = free_port()
+    dev = Command("dev", "handler.py:handler", "--port", str(port), cwd=tmp_path)
+    try:
+        wait_for(lambda: is_listening(port))
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=20) as answer:
+            assert answer.read() == b"at last"
+    finally:
+        dev.stop()
+    assert "Ready: " in dev.output and "invocation." not in dev.output
 
 
 def is_listening(port: int) -> bool:

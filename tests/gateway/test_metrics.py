@@ -131,6 +131,21 @@ async def test_what_environments_cost_is_counted_as_they_say_it() -> None:
         assert 0 <= seen["dialback_idle_seconds_total", ""] <= seen["dialback_leased_seconds_total", ""] < 5
 
 
+async def test_what_is_awake_is_counted_up_to_now() -> None:
+    """A lease may last for a quarter of an hour; its cost is not first heard of at its end."""
+    async with whole(url_of(Environment()), linger=60) as it:
+        assert (await it.get())[0] == 200
+        await asyncio.sleep(0.1)
+        first = await samples(it.gateway)
+        await asyncio.sleep(0.2)
+        second = await samples(it.gateway)
+        assert first["dialback_leased_links", ""] == second["dialback_leased_links", ""] == 1
+        for seen in first, second:
+            assert 0.1 <= seen["dialback_idle_seconds_total", ""] <= seen["dialback_leased_seconds_total", ""]
+        for name in "dialback_idle_seconds_total", "dialback_leased_seconds_total":
+            assert second[name, ""] - first[name, ""] >= 0.2
+
+
 async def test_what_says_nothing_of_its_cost_is_measured() -> None:
     async with whole(url_of(Environment()), linger=0.2) as it:
         assert (await it.get())[0] == 200

@@ -353,7 +353,7 @@ def test_without_load_nothing_takes_over() -> None:
 def test_so_many_environments_as_wanted_are_awake_all_the_time() -> None:
     async def scenario() -> None:
         function = SimulatedFunction(places=20, cold=2.0, remaining=100.0, min_leased=3)
-        function.pool.begin()
+        function.pool.starts_changed()
         await asyncio.sleep(5)
         assert function.pool.leased_links == 3
         awake = []
@@ -377,7 +377,7 @@ def test_an_environment_that_cannot_begin_is_not_started_for_nobody_time_after_t
     async def scenario() -> None:
         function = SimulatedFunction(cold=0.01, min_leased=2, breaker=BreakerConfig(failures=20, pause=5))
         function.fails = lambda number: number <= 1000
-        function.pool.begin()
+        function.pool.starts_changed()
         await asyncio.sleep(60)
         assert 20 <= len(function.invocations) <= 40
         function.fails = lambda number: False
@@ -394,7 +394,7 @@ def test_one_that_began_at_last_is_kept_although_others_could_not() -> None:
     async def scenario() -> None:
         function = SimulatedFunction(cold=0.01, min_leased=2, linger=0.0)
         function.fails = lambda number: number == 1
-        function.pool.begin()
+        function.pool.starts_changed()
         await asyncio.sleep(20)
         assert function.pool.leased_links == 2 and len(function.invocations) == 3
         await function.pool.stop()
