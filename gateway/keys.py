@@ -389,7 +389,7 @@ MAX_EXCHANGES = Key(
     number("requests", 1, 1_000_000),
     _TERMS.max_exchanges,
     "How many requests of the function may be open at once, those that wait among them; one more is answered 503 "
-    "`overloaded`; reckon with 0.5 MB of memory, the kernel's included, for each client that has stopped reading.",
+    "`overloaded`; reckon with 1 MB of memory, the kernel's included, for each client that has stopped reading.",
 )
 RESPONSE_START = Key(
     "timeouts.response_start",
