@@ -61,7 +61,7 @@ class Ingress:
         self.wheel = Wheel()
         self.compressors = Compressors(self.limits.compression_memory)
         self._internal = dict(internal or {})
-        self._refusals = RateLimited(structlog.get_logger("dialback.http"))
+        self._refusals = RateLimited(structlog.get_logger("dialback.http"), lines=1, period=1)
         self._has_been_full = False
 
     def server(self) -> ClientServer:

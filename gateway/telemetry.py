@@ -32,11 +32,6 @@ LEVEL_COLOURS = {"warning": YELLOW, "error": RED, "critical": RED}
 RECORD_FIELDS = frozenset((*logging.makeLogRecord({}).__dict__, "message", "asctime"))
 """What every record of `logging` has."""
 
-RATE_LIMIT_LINES = 5
-"""Lines of one event per period; past them only their number is told."""
-RATE_LIMIT_PERIOD = 10.0
-"""Seconds."""
-
 
 def configure(style: str, level: str, *, stream: TextIO | None = None) -> None:
     """Send our events and `logging`'s to `stream` (stderr), in the style "console", "json" or "auto" (by the stream).
@@ -255,12 +250,16 @@ def _traceback_text(exc_info: object) -> str:
 class RateLimited:
     """A logger for what a client can cause as often as it likes.
 
-    Each event, told apart by its constant text, gets `RATE_LIMIT_LINES` in `RATE_LIMIT_PERIOD`; the first of a later
-    period says how many were suppressed.
+    Each event, told apart by its constant text, gets `lines` in `period` seconds; the first of a later one says how
+    many were suppressed.
     """
 
-    def __init__(self, log: FilteringBoundLogger, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, log: FilteringBoundLogger, clock: Callable[[], float] = time.monotonic, lines: int = 5, period: float = 10
+    ) -> None:
         self._log = log
+        self._lines = lines
+        self._period = period
         self._clock = clock
         self._events: dict[str, tuple[float, int]] = {}  # text -> (when its period began, how many since)
 
@@ -269,9 +268,9 @@ class RateLimited:
         now = self._clock()
         began, count = self._events.get(event, (now, 0))
         suppressed = 0
-        if now - began >= RATE_LIMIT_PERIOD:
-            suppressed = max(0, count - RATE_LIMIT_LINES)
+        if now - began >= self._period:
+            suppressed = max(0, count - self._lines)
             began, count = now, 0
         self._events[event] = (began, count + 1)
-        if count < RATE_LIMIT_LINES:
+        if count < self._lines:
             self._log.warning(event, **details, **({"suppressed": suppressed} if suppressed else {}))

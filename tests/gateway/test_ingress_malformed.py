@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import time
 
 import pytest
 from structlog.testing import capture_logs
 
 from gateway.limits import HttpLimits
-from gateway.telemetry import RATE_LIMIT_LINES, RATE_LIMIT_PERIOD
 from tests.gateway.function_fake import FakePool, answer, listening
 
 HOST = b"Host: x\r\n"
@@ -197,14 +195,12 @@ async def test_a_bad_request_behind_a_good_one() -> None:
     assert rest.startswith(b"okHTTP/1.1 400 ")
 
 
-async def test_a_flood_of_bad_requests_is_a_few_lines() -> None:
-    began = time.monotonic()
+async def test_a_flood_of_bad_requests_is_one_line() -> None:
     with capture_logs() as lines:
         async with listening(FakePool(), limits=LIMITS) as front:
             for _ in range(20):
                 assert b" 400 " in await front.ask(b"rubbish \x1b[2J secret\r\n\r\n")
-    periods = 1 + int((time.monotonic() - began) // RATE_LIMIT_PERIOD)
-    assert 1 <= len(lines) <= RATE_LIMIT_LINES * periods
+    assert 1 <= len(lines) <= 2  # a second may end meanwhile
     assert not re.search("rubbish|secret|\x1b", str(lines))
 
 
